@@ -1,0 +1,1 @@
+"""Events into observations: Sigma rules, correlations, behaviour profiles and isolation forests."""
