@@ -3,6 +3,9 @@
 from datetime import UTC, datetime, timedelta, tzinfo
 
 DAY_S = 86_400.0
+EPOCH_S_MAX = 7_258_118_400.0  # the year 2200; more is milliseconds or finer, or nonsense
+YEAR_S = 363 * DAY_S  # less than any year: within it, no other year can fit a yearless time better
+STAMPS_MAX = 4096  # texts of times remembered per source; a source's lines span few seconds at a time
 MONTHS = {
     name: number
     for number, name in enumerate(
@@ -22,7 +25,9 @@ class Clock:
     def __init__(self, zone: tzinfo = UTC, year: int | None = None) -> None:
         self.zone = zone
         self.year = year
+        self.stamps: dict[str, float] = {}  # what `remember` keeps; without a year it holds within `YEAR_S`
         self._hours: dict[tuple[int, int, int, int], tuple[float, float]] = {}
+        self._ambiguous = False  # was the last time read in a repeated hour
         self._last_ambiguous = 0.0
         self._second_pass = False
 
@@ -36,6 +41,7 @@ class Clock:
             raise ValueError(f"no such time: {hour:02}:{minute:02}:{second}")
         within = minute * 60 + second
         first, repeated = offsets
+        self._ambiguous = first != repeated
         if first == repeated:
             return first + within
         at = first + within
@@ -60,6 +66,13 @@ class Clock:
                 return at
         raise ValueError(f"no such day: {month}-{day}")
 
+    def remember(self, text: str, at: float) -> None:
+        """Keep what a time's text, just read by `local` or `yearless`, means; not in a repeated hour: order decides."""
+        if not self._ambiguous:
+            if len(self.stamps) >= STAMPS_MAX:
+                self.stamps.clear()
+            self.stamps[text] = at
+
     def _offsets(self, year: int, month: int, day: int, hour: int) -> tuple[float, float]:
         """Epoch seconds of the full hour on the first and on the second pass (equal unless the hour is repeated)."""
         naive = datetime(year, month, day, hour, tzinfo=self.zone)
@@ -75,3 +88,24 @@ class Clock:
 def with_offset(base: float, offset: timedelta) -> float:
     """Seconds since the epoch of a time read as UTC that in fact has the given offset."""
     return base - offset.total_seconds()
+
+
+def from_epoch(number: float) -> float:
+    """Seconds since the epoch from a count of seconds, milli-, micro- or nanoseconds, told apart by its size.
+
+    Raises ValueError for what is no time between 1970 and 2200 on any of these scales.
+    """
+    for scale in (1.0, 1e3, 1e6, 1e9):
+        if 0 <= number < EPOCH_S_MAX * scale:
+            return number / scale
+    raise ValueError(f"no such time: {number}")
+
+
+def from_iso(text: str, clock: Clock) -> float:
+    """Seconds since the epoch of an ISO 8601 time, local to the source where it has no offset. Raises ValueError."""
+    at = datetime.fromisoformat(text)
+    if at.year < 1970 or at.year >= 2200:
+        raise ValueError(f"no such time: {text[:40]}")
+    if at.tzinfo is None:
+        return clock.local(at.year, at.month, at.day, at.hour, at.minute, at.second + at.microsecond / 1e6)
+    return at.timestamp()

@@ -40,6 +40,10 @@ class Inlet(Protocol):
     def behind(self) -> bool:
         """The broker does not keep up: refuse new work where the protocol can say so (HTTP 429)."""
 
+    @property
+    def down(self) -> bool:
+        """The broker cannot be reached for now; nothing becomes durable until it is back (HTTP 503)."""
+
     def position(self, key: str) -> bytes | None:
         """What the last committed `put` stored under this key."""
 
@@ -47,6 +51,9 @@ class Inlet(Protocol):
         self, config: SourceConfig, lines: Sequence[bytes], *, position: tuple[str, bytes] | None = None, tenant: str = "", source: str = ""
     ) -> None:
         """Hand over lines (without their newline); returns when they are durable, together with the position.
+
+        Puts become durable in the order in which they were called. A source that has several under way must not cancel
+        one of them, or a later position would stand for lines that were never handed over.
 
         A line may hold newlines itself (octet-counted frames, XML): it stays one line. `tenant` and `source` override the
         config's where the listener knows better (a bearer token).

@@ -7,7 +7,7 @@ import math
 
 import msgspec
 
-from detectors.facts import Entity, Observation
+from detectors.facts import Entity, Evidence, Observation, Reason
 
 FULL_S = 3600.0  # full weight
 GONE_S = 86_400.0  # no weight any more
@@ -17,12 +17,31 @@ RISK_MIN = 0.3  # weaker observations are no news
 SEEN_MAX = 64  # families remembered per entity
 
 
+class Finding(msgspec.Struct):
+    """One detector's part in an alert."""
+
+    detector: str
+    family: str
+    kind: str  # rule | correlation | profile
+    risk: float
+    rate: float | None
+    first: float
+    last: float
+    count: int
+    item: str
+    entities: tuple[Entity, ...]
+    sentence: dict[str, str]
+    reasons: tuple[Reason, ...]
+    evidence: list[Evidence]
+    attack: tuple[str, ...]
+    extra: dict[str, str] = {}
+    minute: int = 0  # of the newest evidence line: one line a minute, so that batch cuts do not show
+
+
 class Booked(msgspec.Struct, array_like=True):
     """The strongest recent observation of one family on one entity."""
 
-    risk: float
-    time: float
-    detector: str
+    finding: Finding
     shown: bool = False  # already in an alert: counts half when the entity's alert is to be opened again
 
 
@@ -46,22 +65,23 @@ def weight(age_s: float) -> float:
     return FADE_FROM * (GONE_S - age_s) / (GONE_S - FULL_S)
 
 
-def book(held: Book, family: str, risk: float, time: float, detector: str) -> Book:
-    """A new book with the observation in it, kept if it now weighs more than what stands there."""
+def book(held: Book, finding: Finding) -> Book:
+    """A book with the finding in it if it now weighs more than what stands there for its family; else the same book."""
+    family, now = finding.family, finding.last
     old = held.get(family)
-    if old is not None and old.risk * weight(time - old.time) >= risk:
+    if old is not None and old.finding.risk * weight(now - old.finding.last) >= finding.risk:
         return held
-    kept = {f: b for f, b in held.items() if time - b.time < GONE_S and f != family}
+    kept = {f: b for f, b in held.items() if now - b.finding.last < GONE_S and f != family}
     if len(kept) >= SEEN_MAX:
-        kept.pop(min(kept, key=lambda f: kept[f].risk))
-    kept[family] = Booked(risk, time, detector)
+        kept.pop(min(kept, key=lambda f: kept[f].finding.risk))
+    kept[family] = Booked(finding)
     return kept
 
 
 def total(held: Book, now: float, *, shown_weight: float = 1.0) -> tuple[float, dict[str, float]]:
     """(risk, share per family); shares sum to 1 where there is any risk."""
     parts = sorted(
-        ((b.risk * weight(now - b.time) * (shown_weight if b.shown else 1.0), family) for family, b in held.items()),
+        ((b.finding.risk * weight(now - b.finding.last) * (shown_weight if b.shown else 1.0), family) for family, b in held.items()),
         reverse=True,
     )
     weighed = {family: part * STEP_DOWN**i for i, (part, family) in enumerate(parts) if part > 0}

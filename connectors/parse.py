@@ -1,0 +1,180 @@
+"""Turns the lines of one source into events: decodes them, picks the parser, and keeps what it cannot read, with why.
+
+A parser is one file in `connectors/parsers`, found by its name; there is no registry.
+"""
+
+import difflib
+import importlib
+import pkgutil
+from collections import Counter
+from collections.abc import Sequence
+from functools import cache
+from typing import Protocol, cast
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import msgspec
+
+from connectors import parsers
+from connectors.clock import Clock
+from connectors.events import Event, Origin, ParseError
+
+AUTO = "auto"
+REPLACED = "shield.decoded_with_replacement"
+# `auto` asks from the most telling format to the most general; parsers not named here come before the general ones.
+SPECIFIC = ("windows", "cef", "fortigate", "cisco_asa", "ecs", "iptables", "nginx", "apache")
+GENERAL = ("linux_auth", "syslog")
+LINE_END = "\r\n\0"  # some devices end a frame with NUL
+
+
+class ParserModule(Protocol):
+    """What a module in `connectors/parsers` offers; the contract is told in `connectors.events`."""
+
+    NAME: str
+
+    def sniff(self, text: str) -> bool: ...
+    def parse(self, text: str, origin: Origin) -> Sequence[Event]: ...
+
+
+class UnknownParser(ValueError):  # noqa: N818  # says what is wrong better than with a suffix
+    """No parser has this name; the message names the nearest one that exists."""
+
+
+class Parsed(msgspec.Struct):
+    """What a batch of lines became. Every line that is not blank gave at least one event or exactly one dead entry."""
+
+    events: list[Event]  # in line order
+    line_of: list[int]  # line_of[i] is the index of the line that events[i] came from
+    dead: list[tuple[int, str, bytes]]  # (index of the line, reason, the line)
+    parser: str  # the parser that read most of the lines
+    blank: int  # lines without content, skipped
+
+
+@cache
+def parser_names() -> list[str]:
+    """The names of our own parsers, sorted."""
+    return sorted(module.name for module in pkgutil.iter_modules(parsers.__path__))
+
+
+def load_parser(name: str) -> ParserModule:
+    """The parser of this name; a dotted name is a third-party module. Raises UnknownParser."""
+    if "." not in name and name not in parser_names():
+        near = difflib.get_close_matches(name, [*parser_names(), AUTO], n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}?" if near else f"known are: {', '.join([AUTO, *parser_names()])}"
+        raise UnknownParser(f"unknown parser {name!r}; {hint}")
+    path = name if "." in name else f"{parsers.__name__}.{name}"
+    try:
+        module = importlib.import_module(path)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{path}.".startswith(f"{error.name}."):
+            raise  # the parser is there, something that it imports is not
+        raise UnknownParser(f"unknown parser {name!r}; no module of this name is installed") from error
+    missing = [part for part in ("NAME", "sniff", "parse") if not hasattr(module, part)]
+    if missing:
+        raise UnknownParser(f"{name!r} is no parser: it lacks {', '.join(missing)}")
+    return cast("ParserModule", module)
+
+
+def decode(line: bytes) -> str:
+    """A line as text without byte order mark and line end. Bytes that are not UTF-8 (surrogates too) become U+FFFD.
+
+    `line.decode()` fails on exactly the lines that need a replacement; `Reader` marks their events.
+    """
+    text = line.decode("utf-8", "replace").rstrip(LINE_END)
+    return text[1:] if text[:1] == "\ufeff" else text
+
+
+class Reader:
+    """Reads the lines of one source of one tenant, and remembers its clock and, for `auto`, its last format."""
+
+    def __init__(self, parser: str, tenant: str, source: str, timezone: str = "UTC", year: int | None = None) -> None:
+        try:
+            zone = ZoneInfo(timezone)
+        except (ZoneInfoNotFoundError, OSError) as error:
+            raise ValueError(f"unknown time zone {timezone!r}") from error
+        self.parser = parser
+        self.tenant = tenant
+        self.source = source
+        self.clock = Clock(zone, year)
+        if parser == AUTO:
+            self._candidates = [load_parser(name) for name in _by_specificity(parser_names())]
+        else:
+            self._candidates = [load_parser(parser)]
+        self._last = self._candidates[0]
+
+    def read(self, lines: Sequence[bytes], received: float) -> Parsed:
+        """Parse a batch that arrived at `received` (seconds since the epoch)."""
+        origin = Origin(self.tenant, self.source, received, self.clock)
+        events: list[Event] = []
+        line_of: list[int] = []
+        dead: list[tuple[int, str, bytes]] = []
+        chosen: Counter[str] = Counter()
+        blank = 0
+        auto = self.parser == AUTO
+        parse = self._last.parse
+        for index, line in enumerate(lines):
+            try:
+                text = line.decode().rstrip(LINE_END)
+                whole = True
+            except UnicodeDecodeError:
+                text = decode(line)
+                whole = False
+            if text[:1] == "\ufeff":
+                text = text[1:]
+            if not text or text.isspace():
+                blank += 1
+                continue
+            try:
+                if auto:
+                    found = self._recognise(text, origin)
+                    chosen[self._last.NAME] += 1
+                else:
+                    found = parse(text, origin)
+            except ParseError as error:
+                dead.append((index, str(error), line))
+                continue
+            if not found:
+                dead.append((index, "the parser found no event in this line", line))
+                continue
+            if not whole:
+                found = [_marked(event) for event in found]
+            events += found
+            line_of += [index] * len(found)
+        most = chosen.most_common(1)[0][0] if chosen else self._last.NAME if not auto else AUTO
+        return Parsed(events, line_of, dead, most, blank)
+
+    def _recognise(self, text: str, origin: Origin) -> Sequence[Event]:
+        """The events of the first parser that knows the line by sight and can read it, the last one that did going first.
+
+        A general format never goes first: it would also read the lines of the telling ones.
+        """
+        reason = "no parser recognises this line"
+        last = self._last
+        if last.NAME in GENERAL or not last.sniff(text):
+            last = None  # type: ignore[assignment]  # from here on: the one already tried, if any
+        else:
+            try:
+                if found := last.parse(text, origin):
+                    return found
+            except ParseError as error:
+                reason = str(error)
+        for module in self._candidates:
+            if module is last or not module.sniff(text):
+                continue
+            try:
+                found = module.parse(text, origin)
+            except ParseError as error:
+                reason = str(error)
+                continue
+            if found:
+                self._last = module
+                return found
+        raise ParseError(reason)
+
+
+def _by_specificity(names: Sequence[str]) -> list[str]:
+    middle = [name for name in names if name not in SPECIFIC and name not in GENERAL]
+    return [name for name in (*SPECIFIC, *middle, *GENERAL) if name in names]
+
+
+def _marked(event: Event) -> Event:
+    return msgspec.structs.replace(event, fields={**event.fields, REPLACED: True})

@@ -1,0 +1,270 @@
+r"""ArcSight Common Event Format: `CEF:0|vendor|product|version|class id|name|severity|key=value ...`.
+
+With or without a syslog envelope in front. The extension's own keys stay in `fields`; the mapping is Elastic's.
+"""
+
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from connectors.clock import MONTHS, from_epoch, from_iso
+from connectors.envelope import ZONES_H, peel
+from connectors.events import Event, Origin, ParseError
+
+NAME = "cef"
+
+_HEADER_PARTS = 7  # version to severity; what follows the seventh bar is the extension
+# A key stands behind a blank and before an equals sign that is not escaped; blanks are allowed within values.
+_KEY = re.compile(r"(?:^|\s)([A-Za-z_][\w.\-\[\]]*+)=")
+_BAR = re.compile(r"(?<!\\)(?:\\\\)*+\|")
+_HEADER_ESCAPE = re.compile(r"\\([\\|=])")
+_ESCAPE = re.compile(r"\\([\\=|nr])")
+_ESCAPED = {"\\": "\\", "=": "=", "|": "|", "n": "\n", "r": "\n"}
+_TIME = re.compile(
+    r"([A-Za-z]{3}) {1,2}(\d{1,2})(?: (\d{4}))? (\d{2}):(\d{2}):(\d{2})(?:\.(\d{1,9}))?(?: ([A-Za-z]{1,5}|[+-]\d\d:?\d\d))?"
+)
+_LABELLED = re.compile(r"(c(?:s|n|fp|6a)\d|deviceCustom(?:String|Number|FloatingPoint|Date|IPv6Address)\d|flex\w{1,16}\d)Label")
+
+_ABSENT = {"", "-", "N/A", "(no user)", "null", "(null)"}
+_TRANSPORT = {"1": "icmp", "6": "tcp", "17": "udp", "47": "gre", "50": "esp", "58": "ipv6-icmp", "132": "sctp"}
+_FULL_NAMES = {  # the dictionary's full name -> the short key that it stands for
+    "applicationProtocol": "app",
+    "bytesIn": "in",
+    "bytesOut": "out",
+    "destinationAddress": "dst",
+    "destinationHostName": "dhost",
+    "destinationPort": "dpt",
+    "destinationProcessName": "dproc",
+    "destinationUserName": "duser",
+    "deviceAction": "act",
+    "deviceAddress": "dvc",
+    "deviceHostName": "dvchost",
+    "deviceReceiptTime": "rt",
+    "endTime": "end",
+    "eventOutcome": "outcome",
+    "fileName": "fname",
+    "message": "msg",
+    "requestUrl": "request",
+    "sourceAddress": "src",
+    "sourceHostName": "shost",
+    "sourcePort": "spt",
+    "sourceProcessName": "sproc",
+    "sourceUserName": "suser",
+    "startTime": "start",
+    "transportProtocol": "proto",
+}
+_NAMED = {  # extension key -> ECS path, copied as it is
+    "app": "network.protocol",
+    "dhost": "destination.domain",
+    "dmac": "destination.mac",
+    "dntdom": "destination.user.domain",
+    "duid": "destination.user.id",
+    "duser": "destination.user.name",
+    "dvc": "observer.ip",
+    "dvchost": "observer.hostname",
+    "deviceExternalId": "observer.serial_number",
+    "deviceInboundInterface": "observer.ingress.interface.name",
+    "deviceOutboundInterface": "observer.egress.interface.name",
+    "externalId": "event.id",
+    "fileHash": "file.hash.sha1",
+    "fileType": "file.type",
+    "fname": "file.name",
+    "reason": "event.reason",
+    "requestClientApplication": "user_agent.original",
+    "requestContext": "http.request.referrer",
+    "requestMethod": "http.request.method",
+    "shost": "source.domain",
+    "smac": "source.mac",
+    "sntdom": "source.user.domain",
+    "sourceServiceName": "service.name.source",
+    "sourceTranslatedAddress": "source.nat.ip",
+    "sourceTranslatedPort": "source.nat.port",
+    "destinationTranslatedAddress": "destination.nat.ip",
+    "destinationTranslatedPort": "destination.nat.port",
+    "suid": "source.user.id",
+    "suser": "source.user.name",
+}
+_LABEL_PATHS = {"rule name": "rule.name", "rule": "rule.name", "policy": "rule.ruleset", "signature": "rule.name"}
+_OUTCOMES = {"success": "success", "succeeded": "success", "successful": "success", "/success": "success"}
+_OUTCOMES |= {"pass": "success", "failure": "failure", "failed": "failure", "fail": "failure", "/failure": "failure"}
+_OUTCOMES |= {"/attempt": "unknown", "unknown": "unknown"}
+_DENYING = re.compile(r"(?i)den[yi]|block|drop|reject|reset|quarantin|prevent|discard|refuse")
+_ALLOWING = re.compile(r"(?i)allow|accept|permit|pass|detect|log\b")
+_LOGON = re.compile(r"(?i)\b(?:log(?:ged|ging)?[ -]?(?:o|i)n|sign(?:ed)?[ -]?in|authenticat\w{0,6})\b")
+_FAILING = re.compile(r"(?i)fail|reject|denied|invalid|unsuccessful")
+
+
+def sniff(text: str) -> bool:
+    return "CEF:" in text and text.count("|") >= _HEADER_PARTS - 1
+
+
+def parse(text: str, origin: Origin) -> Sequence[Event]:
+    begin = text.find("CEF:")
+    if begin < 0:
+        raise ParseError("no CEF: header")
+    parts = text[begin + 4 :].split("|", _HEADER_PARTS)
+    if "\\" in text and any(part.endswith("\\") for part in parts[:-1]):
+        parts = _split(text[begin + 4 :])
+    if len(parts) < _HEADER_PARTS:
+        raise ParseError(f"a CEF header has {_HEADER_PARTS} parts, this one has {len(parts)}")
+    version, vendor, product, device_version, code, name, severity = parts[:_HEADER_PARTS]
+    found = _KEY.split(parts[_HEADER_PARTS].rstrip()) if len(parts) > _HEADER_PARTS else [""]
+    log: dict[str, Any] = dict(zip(found[1::2], found[2::2], strict=True))
+    if "\\" in text:
+        for key, value in log.items():
+            if "\\" in value:
+                log[key] = _ESCAPE.sub(lambda match: _ESCAPED[match[1]], value)
+    for key in _FULL_NAMES.keys() & log.keys():
+        log.setdefault(_FULL_NAMES[key], log[key])
+    get = log.get
+    fields = log.copy()
+    for key in _NAMED.keys() & log.keys():
+        if (value := log[key]) not in _ABSENT:
+            fields[_NAMED[key]] = value
+    if "Label=" in text:
+        _name_customs(log, fields)
+    fields["observer.vendor"] = vendor
+    fields["observer.product"] = product
+    fields["observer.version"] = device_version
+    fields["cef.name"] = name
+    fields["cef.version"] = version.strip()
+    fields["event.severity"] = int(severity) if len(severity) < 3 and severity.isdecimal() else severity
+    envelope_host = process = None
+    stamp: float | None = None
+    if begin:
+        envelope = peel(text, origin)
+        stamp, envelope_host = envelope.timestamp, envelope.host
+    action = get("act")
+    outcome = _OUTCOMES.get((get("outcome") or get("categoryOutcome") or "").lower())
+    category, types, outcome = _kind(name, action, outcome, log)
+    sproc, dproc = get("sproc"), get("dproc")
+    process = sproc or dproc
+    pid = get("spid") if sproc or "dpid" not in log else get("dpid")
+    request = get("request")
+    if request is not None:
+        fields["url.original"] = request
+    path = get("filePath")
+    proto = get("proto")
+    user = _stated(get("suser")) or _stated(get("duser"))
+    return (
+        Event(
+            timestamp=_time(log, stamp, origin),
+            event_module=NAME,
+            event_dataset="cef.log",
+            event_category=category,
+            event_type=types,
+            event_action=action,
+            event_outcome=outcome,
+            event_code=_HEADER_ESCAPE.sub(r"\1", code) if "\\" in code else code or None,
+            message=get("msg") or name or None,
+            host_name=_stated(get("dvchost")) or envelope_host,
+            user_name=user,
+            user_domain=_stated(get("sntdom") if _stated(get("suser")) else get("dntdom")),
+            source_ip=_stated(get("src")) or _stated(get("c6a2")) if "c6a2" in log else _stated(get("src")),
+            source_port=_number(get("spt")),
+            source_bytes=_number(get("in")),
+            destination_ip=_stated(get("dst")),
+            destination_port=_number(get("dpt")),
+            destination_bytes=_number(get("out")),
+            network_transport=None if proto is None or proto in _ABSENT else _TRANSPORT.get(proto, proto.lower()),
+            process_name=process,
+            process_pid=_number(pid),
+            file_path=path,
+            url_path=None if request is None else _path(request),
+            fields=fields,
+        ),
+    )
+
+
+def _split(text: str) -> list[str]:
+    """The header at its bars where some are escaped; the extension is the last part."""
+    parts, begin = [], 0
+    for bar in _BAR.finditer(text):
+        parts.append(text[begin : bar.end() - 1])
+        begin = bar.end()
+        if len(parts) == _HEADER_PARTS:
+            break
+    parts.append(text[begin:])
+    return [_HEADER_ESCAPE.sub(r"\1", part) for part in parts[:_HEADER_PARTS]] + parts[_HEADER_PARTS:]
+
+
+def _name_customs(log: dict[str, Any], fields: dict[str, Any]) -> None:
+    """Custom fields under the names that their labels give them: cs1Label=Rule Name, cs1=x -> {"Rule Name": "x"}."""
+    for key, label in log.items():
+        match = _LABELLED.fullmatch(key)
+        if match is not None and label and (value := log.get(match[1])) is not None:
+            fields.setdefault(label.replace(".", "_"), value)
+            path = _LABEL_PATHS.get(label.lower())
+            if path is not None:
+                fields.setdefault(path, value)
+
+
+_Kind = tuple[tuple[str, ...], tuple[str, ...], str | None]
+
+
+def _kind(name: str, action: str | None, outcome: str | None, log: dict[str, Any]) -> _Kind:
+    """Category, type and outcome, from what the event calls itself and from what the device did."""
+    if _LOGON.search(name) is not None or "/Authentication" in log.get("categoryBehavior", ""):
+        if outcome is None:
+            outcome = "failure" if _FAILING.search(name) or _FAILING.search(action or "") else "success"
+        return ("authentication",), ("start", "denied") if outcome == "failure" else ("start",), outcome
+    types: tuple[str, ...] = ("info",)
+    if action:
+        if _DENYING.search(action) is not None:
+            types = ("denied",)
+        elif _ALLOWING.search(action) is not None:
+            types = ("allowed",)
+    if "dst" in log or "dpt" in log:
+        return ("network",), ("connection", *types) if types != ("info",) else types, outcome
+    return (("file",) if "filePath" in log or "fname" in log else ()), types, outcome
+
+
+def _time(log: dict[str, Any], stamp: float | None, origin: Origin) -> float:
+    """When the device saw it: rt, else end or start, else the envelope's time, else the arrival."""
+    for key in ("rt", "end", "start"):
+        stated = log.get(key)
+        if stated and (at := _instant(stated.strip(), origin)) is not None:
+            return at
+    return origin.received if stamp is None else stamp
+
+
+def _instant(text: str, origin: Origin) -> float | None:
+    try:
+        if text.isdecimal() and text.isascii():
+            return from_epoch(int(text)) if len(text) <= 19 else None
+        match = _TIME.fullmatch(text)
+        if match is None:
+            return from_iso(text, origin.clock)
+        month = MONTHS.get(match[1].lower(), 0)
+        day, hour, minute, second = int(match[2]), int(match[4]), int(match[5]), float(f"{match[6]}.{match[7] or 0}")
+        zone = match[8]
+        if match[3] is None:
+            return origin.clock.yearless(month, day, hour, minute, second, origin.received)
+        if zone is None or (zone[0] not in "+-" and zone not in ZONES_H):
+            return origin.clock.local(int(match[3]), month, day, hour, minute, second)
+        at = datetime(int(match[3]), month, day, hour, minute, int(second), tzinfo=UTC).timestamp() + second % 1
+        if zone in ZONES_H:
+            return at - ZONES_H[zone] * 3600
+        digits = zone[1:].replace(":", "")
+        return at - (int(digits[:2]) * 3600 + int(digits[2:]) * 60) * (-1 if zone[0] == "-" else 1)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _stated(text: str | None) -> str | None:
+    return None if text is None or text in _ABSENT else text
+
+
+def _number(text: str | None) -> int | None:
+    """A whole number that fits into 64 bits."""
+    if text is None or not text.isascii() or not text.isdigit() or len(text) > 18:
+        return None
+    return int(text)
+
+
+def _path(url: str) -> str | None:
+    rest = url.split("?", 1)[0]
+    if "://" in rest:
+        return "/" + rest.split("://", 1)[1].partition("/")[2]
+    return rest if rest.startswith("/") else None

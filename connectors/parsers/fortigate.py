@@ -1,0 +1,283 @@
+"""FortiGate (FortiOS) logs: key=value, quoted or not, or `set format csv`; traffic, security (utm) and event logs.
+
+The device's own keys stay in `fields` under their own names; fields are mapped as Elastic's Fortinet integration does.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from connectors.clock import from_epoch, from_iso
+from connectors.envelope import peel
+from connectors.events import Event, Origin, ParseError
+
+NAME = "fortigate"
+
+# The value is what stands between the quotes (with \" and \\ escaped) or, without quotes, up to the blank.
+_PAIRS = re.compile(r'([A-Za-z][\w.-]*+)="?+((?<=")[^"\\]*+(?:\\.[^"\\]*+)*+|[^\s"]*+)', re.DOTALL)
+_CSV_PAIRS = re.compile(r'([A-Za-z][\w.-]*+)="?+((?<=")[^"\\]*+(?:\\.[^"\\]*+)*+|[^,"]*+)', re.DOTALL)
+_ESCAPE = re.compile(r"\\([\"\\])")
+_ADDRESS_IN_UI = re.compile(r"([\w-]{1,32})\(([0-9A-Fa-f.:]{2,45})\)")  # ui="https(192.0.2.7)"
+
+_ABSENT = {"", "N/A", "n/a", "(null)", "undefined", "unknown"}
+_TRANSPORT = {
+    "1": "icmp",
+    "2": "igmp",
+    "6": "tcp",
+    "17": "udp",
+    "41": "ipv6",
+    "47": "gre",
+    "50": "esp",
+    "51": "ah",
+    "58": "ipv6-icmp",
+    "89": "ospf",
+    "132": "sctp",
+}
+_DENYING = {
+    "deny",
+    "denied",
+    "block",
+    "blocked",
+    "dropped",
+    "drop",
+    "reset",
+    "reset_client",
+    "reset_server",
+    "reset_drop",
+}
+_DENYING |= {"drop_session", "clear_session", "clear", "quarantine", "dropped-session", "redirect", "exempt-block"}
+_FAILED = {"failure", "failed", "fail", "error", "timed_out", "timeout", "denied", "deny", "invalid", "negotiate_error"}
+_SUCCEEDED = {"success", "succeeded", "ok", "done", "authenticated", "logon", "login", "logout", "logged-on", "permit"}
+_DIRECTIONS = {"outgoing": "outbound", "incoming": "inbound", "outbound": "outbound", "inbound": "inbound"}
+
+# event logs by subtype: category, type where the action does not say more
+_EVENT_KINDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "vpn": (("network",), ("connection",)),
+    "user": (("authentication",), ("info",)),
+    "system": (("host",), ("info",)),
+    "ha": (("host",), ("info",)),
+    "router": (("network",), ("info",)),
+    "wireless": (("network",), ("info",)),
+    "endpoint": (("host",), ("info",)),
+    "compliance-check": (("host",), ("info",)),
+    "security-rating": (("host",), ("info",)),
+    "connector": (("network",), ("info",)),
+}
+# action of an event log -> type and outcome; these are logons wherever they stand
+_LOGONS: dict[str, tuple[str, str | None]] = {
+    "login": ("start", None),
+    "logout": ("end", "success"),
+    "auth-logon": ("start", "success"),
+    "auth-logout": ("end", "success"),
+    "fsso-logon": ("start", "success"),
+    "fsso-logoff": ("end", "success"),
+    "authentication": ("start", None),
+    "auth": ("start", None),
+    "ssl-login-fail": ("start", "failure"),
+    "ssl-login": ("start", None),
+    "admin-login-disabled": ("start", "failure"),
+}
+_TUNNELS = {"tunnel-up": ("start", "success"), "tunnel-down": ("end", "success")}
+_NAMED = (  # native key -> ECS path, copied as it is
+    ("devname", "observer.name"),
+    ("devid", "observer.serial_number"),
+    ("level", "log.level"),
+    ("srcintf", "observer.ingress.interface.name"),
+    ("dstintf", "observer.egress.interface.name"),
+    ("policyid", "rule.id"),
+    ("policyname", "rule.name"),
+    ("poluuid", "rule.uuid"),
+    ("app", "network.application"),
+    ("srcmac", "source.mac"),
+    ("dstmac", "destination.mac"),
+    ("srcname", "source.domain"),
+    ("transip", "source.nat.ip"),
+    ("tranip", "destination.nat.ip"),
+    ("group", "source.user.group.name"),
+    ("agent", "user_agent.original"),
+    ("httpmethod", "http.request.method"),
+    ("referralurl", "http.request.referrer"),
+    ("filename", "file.name"),
+    ("filehash", "file.hash.sha256"),
+    ("attack", "rule.name"),
+    ("attackid", "rule.id"),
+    ("virus", "threat.software.name"),
+    ("qname", "dns.question.name"),
+    ("qtype", "dns.question.type"),
+    ("ipaddr", "dns.resolved_ip"),
+    ("crscore", "event.risk_score"),
+)
+
+
+def sniff(text: str) -> bool:
+    return ("logid=" in text or "log_id=" in text) and "type=" in text and ("devid=" in text or "devname=" in text)
+
+
+def parse(text: str, origin: Origin) -> Sequence[Event]:
+    pairs = _CSV_PAIRS if ",time=" in text or ",type=" in text or ',logid="' in text else _PAIRS
+    log: dict[str, Any] = dict(pairs.findall(text))
+    get = log.get
+    kind = get("type")
+    code = get("logid") or get("log_id")
+    if kind is None or code is None:
+        raise ParseError("no FortiGate log: it has no type or no logid")
+    if "\\" in text:
+        for key, value in log.items():
+            if "\\" in value:
+                log[key] = _ESCAPE.sub(r"\1", value)
+    subtype = get("subtype") or ""
+    action = get("action")
+    act = action.lower() if action else ""
+    source_ip, destination_ip = get("srcip"), get("dstip")
+    source_port, destination_port = get("srcport"), get("dstport")
+    user = get("user")
+    host: str | None = None
+    service: str | None = None
+    outcome: str | None
+    category: tuple[str, ...]
+    types: tuple[str, ...]
+    path: str | None = None
+    if kind == "traffic":
+        dataset, category = "fortigate.traffic", ("network",)
+        outcome = "success"
+        start = act == "start"
+        types = _TRAFFIC_TYPES[start, act in _DENYING]
+        host = get("srcname")
+    elif kind == "event":
+        dataset = "fortigate.vpn" if subtype == "vpn" else "fortigate.event"
+        category, types = _EVENT_KINDS.get(subtype, (("host",), ("info",)))
+        host = get("devname")
+        outcome = _outcome(log)
+        if user in _ABSENT:
+            user = get("xauthuser")
+        person = user is not None and user not in _ABSENT
+        logon = _LOGONS.get(act) or (_TUNNELS.get(act) if subtype == "vpn" and person else None)
+        if logon is not None:
+            stage, settled = logon
+            category = ("authentication",)
+            outcome = settled if settled == "failure" else outcome or settled
+            types = (stage, "denied") if outcome == "failure" else (stage,)
+            service = "vpn" if subtype == "vpn" else _service(log)
+        elif act in _TUNNELS:
+            types = ("connection", _TUNNELS[act][0])
+            outcome = outcome or "success"
+        if subtype == "vpn" and source_ip is None:
+            source_ip, source_port = get("remip"), get("remport")
+            destination_ip, destination_port = destination_ip or get("locip"), destination_port or get("locport")
+        elif source_ip is None and (at := _ADDRESS_IN_UI.search(get("ui") or "")) is not None:
+            source_ip = at[2]
+    else:  # utm and its older spellings (webfilter, virus, ips ... as the type)
+        dataset, category = "fortigate.utm", ("network",)
+        host = get("srcname")
+        what = subtype or kind
+        if what in {"virus", "ips", "anomaly"}:
+            category = ("network", "malware" if what == "virus" else "intrusion_detection")
+        outcome = "success" if action else None
+        types = ("denied",) if act in _DENYING else ("allowed",) if action else ("info",)
+        if get("eventtype"):
+            action = get("eventtype")
+    fields = log.copy()
+    for key, path in _NAMED:
+        if key in log and (value := log[key]) not in _ABSENT:
+            fields[path] = value
+    if "service" in log:
+        fields["network.protocol"] = log["service"].lower()
+    if "duration" in log and (duration := _number(log["duration"])) is not None:
+        fields["event.duration"] = duration * 1_000_000_000
+    url = get("url")
+    if url is not None and url not in _ABSENT:
+        path = _path(url, get("hostname"), fields)
+    elif "hostname" in log:
+        fields["url.domain"] = log["hostname"]
+    if (way := get("direction") or get("dir")) is not None:
+        fields["network.direction"] = _DIRECTIONS.get(way, way)
+    proto = get("proto")
+    return (
+        Event(
+            timestamp=_time(log, text, origin),
+            event_module=NAME,
+            event_dataset=dataset,
+            event_category=category,
+            event_type=types,
+            event_action=action,
+            event_outcome=outcome,
+            event_code=code,
+            message=get("msg") or get("logdesc"),
+            host_name=None if host in _ABSENT else host,
+            user_name=None if user is None or user in _ABSENT else user,
+            source_ip=None if source_ip is None or source_ip in _ABSENT else source_ip,
+            source_port=_number(source_port),
+            source_bytes=_number(get("sentbyte")),
+            destination_ip=None if destination_ip is None or destination_ip in _ABSENT else destination_ip,
+            destination_port=_number(destination_port),
+            destination_bytes=_number(get("rcvdbyte")),
+            network_transport=None if proto is None else _TRANSPORT.get(proto, proto.lower()),
+            url_path=path,
+            service_name=service,
+            fields=fields,
+        ),
+    )
+
+
+_TRAFFIC_TYPES: dict[tuple[bool, bool], tuple[str, ...]] = {  # (a session begins, it was refused)
+    (True, False): ("connection", "start", "allowed"),
+    (True, True): ("connection", "start", "denied"),
+    (False, False): ("connection", "end", "allowed"),
+    (False, True): ("connection", "end", "denied"),
+}
+
+
+def _number(text: str | None) -> int | None:
+    """A whole number that fits into 64 bits."""
+    if text is None or not text.isascii() or not text.isdigit() or len(text) > 18:
+        return None
+    return int(text)
+
+
+def _time(log: dict[str, Any], text: str, origin: Origin) -> float:
+    stated = _number(log.get("eventtime")) if len(log.get("eventtime") or "") < 19 else None
+    if stated is None and (long := log.get("eventtime")) is not None and long[:16].isdigit() and long.isascii():
+        stated = int(long[:16]) if len(long) == 19 else None  # nanoseconds
+    try:
+        if stated is not None and stated > 0:
+            return from_epoch(stated)
+        date, time = log.get("date"), log.get("time")
+        if date is not None and time is not None:
+            return from_iso(f"{date}T{time}{log.get('tz') or ''}", origin.clock)
+    except ValueError as error:
+        raise ParseError(f"FortiGate time not understood: {error}") from error
+    stamp = peel(text, origin).timestamp
+    return origin.received if stamp is None else stamp
+
+
+def _outcome(log: dict[str, Any]) -> str | None:
+    for key in ("status", "result", "action"):
+        word = (log.get(key) or "").lower()
+        if word in _FAILED or word.endswith("-fail"):
+            return "failure"
+        if word in _SUCCEEDED:
+            return "success"
+    return None
+
+
+def _service(log: dict[str, Any]) -> str:
+    """What a logon to the device itself is for: its web page, its shell, or passing the firewall."""
+    way = (log.get("method") or log.get("ui") or "").lower()
+    if way.startswith(("ssh", "telnet", "console", "jsconsole")):
+        return "ssh" if way.startswith("ssh") else way.split("(")[0]
+    return "web" if way.startswith(("http", "gui")) else "firewall"
+
+
+def _path(url: str, domain: str | None, fields: dict[str, Any]) -> str:
+    """The path of a URL with or without its host; the other parts go to `fields`."""
+    fields["url.original"] = url
+    rest = url
+    if "://" in url:
+        domain, slash, rest = url.split("://", 1)[1].partition("/")
+        rest = slash + rest
+    if domain is not None and domain not in _ABSENT:
+        fields["url.domain"] = domain
+    path, mark, query = rest.partition("?")
+    if mark:
+        fields["url.query"] = query
+    return path or "/"

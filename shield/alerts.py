@@ -1,0 +1,322 @@
+"""The alert life cycle of one tenant: rule hits and learned findings take one path from open over merge and growth to re-opening.
+
+Everything here is a function of the facts and their event times: batch cuts, restarts and replay speed change no alert.
+"""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from detectors.facts import Entity, Evidence, Fact, Observation, Store
+from detectors.sigma import Rule
+from shield.config import Alerting
+from shield.risk import Book, Finding, book, entities_of, named, risk_of, total
+
+FINDINGS_MAX = 40  # observations shown in one alert; further ones are counted
+EVIDENCE_MAX = 5  # lines shown per finding
+ENTITIES_MAX = 24
+ALERTS_MAX = 20_000  # alerts of a tenant that can still grow
+ENTITIES_KEPT_MAX = 100_000
+DAYS_KEPT_S = 7 * 86_400.0
+SPREAD_MAX = 200  # entities counted for the roll-out discount of one item
+UPDATE_S = 600.0  # a growing alert is sent again at the latest this long after its last revision
+
+
+class OpenAlert(msgspec.Struct):
+    id: str
+    tenant: str
+    rule: str  # the rule that alerts directly, "" for an alert on risk
+    level: str
+    opened: float
+    last: float
+    count: int
+    risk: float
+    shares: dict[str, float]
+    entities: list[Entity]
+    findings: list[Finding]
+    related: list[str] = []
+    revision: int = 0
+    threshold: float | None = None
+    sent_count: int = 0
+    sent_risk: float = 0.0
+    sent_at: float = 0.0
+    touched: bool = False
+    more_findings: int = 0
+
+
+class Sent(msgspec.Struct):
+    """An alert as it stood when it was sent."""
+
+    alert: OpenAlert
+    kind: str  # alert.created | alert.updated
+
+
+class AlertBook:
+    """The alerts of one tenant."""
+
+    def __init__(self, tenant: str, store: Store, options: Alerting) -> None:
+        self.tenant = tenant
+        self.options = options
+        keep = DAYS_KEPT_S
+        self._alerts = store.table("alerts", OpenAlert, entries_max=ALERTS_MAX, idle_max_s=keep)
+        self._folds = store.table("folds", str, entries_max=ENTITIES_KEPT_MAX, idle_max_s=keep)
+        self._latest = store.table("latest", str, entries_max=ENTITIES_KEPT_MAX, idle_max_s=keep)
+        self._risks = store.table("risks", Book, entries_max=ENTITIES_KEPT_MAX, idle_max_s=keep)
+        self._spread = store.table("spread", dict[str, float], entries_max=ENTITIES_KEPT_MAX, idle_max_s=keep)
+        self._touched: list[str] = [key for key, alert in self._alerts.items() if alert.touched]
+        self.quiet = 0  # findings that stayed below re-opening, for the metric
+
+    def direct(self, fact: Fact, rule: Rule) -> list[Sent]:
+        """A hit of a rule that alerts at once: the first opens, later ones in the window update its count."""
+        fold = f"{rule.id}|{fact.key}"
+        held = self._alerts.get(self._folds.get(fold) or "")
+        if held is not None and abs(fact.minute - int(held.opened // 60)) < self.options.fold_window_s // 60:
+            finding = held.findings[0]
+            self._add(finding, fact.count, fact.first, fact.last, fact.minute, fact.evidence)
+            held.count, held.last = held.count + fact.count, max(held.last, fact.last)
+            self._touch(held)
+            return []
+        finding = _finding_of_hit(fact, rule)
+        alert = OpenAlert(
+            id=_identity(self.tenant, rule.id, fact.key, fact.first),
+            tenant=self.tenant,
+            rule=rule.id,
+            level=rule.level,
+            opened=fact.first,
+            last=fact.first,
+            count=1,
+            risk=0.0,
+            shares={finding.family: 1.0},
+            entities=list(fact.entities[:ENTITIES_MAX]),
+            findings=[finding],
+        )
+        self._open(alert)
+        self._folds.put(fold, alert.id, fact.first)
+        sent = [self._send(alert, fact.first)]
+        if fact.count > 1:
+            self._add(finding, fact.count - 1, fact.first, fact.last, fact.minute, ())
+            alert.count, alert.last = fact.count, max(fact.first, fact.last)
+            self._touch(alert)
+        return sent
+
+    def weigh(self, observations: Iterable[Observation], hubs: frozenset[str], threshold: float | None) -> list[Sent]:
+        """Book one step's observations and open, merge, grow or re-open what passes the threshold."""
+        sent: list[Sent] = []
+        for observation in observations:
+            names = entities_of(observation, hubs)
+            risk = risk_of(observation.rate, self._spread_of(observation, names))
+            if risk <= 0.0 or not names:
+                continue
+            for name in names:
+                held = self._risks.get(name) or {}
+                changed = book(held, _finding_of(observation, risk))
+                if changed is not held:
+                    self._risks.put(name, changed, observation.time)
+            made = self._judge(observation, names, risk, threshold)
+            if made is not None:
+                sent.append(made)
+        return sent
+
+    def updates(self, now: float) -> list[Sent]:
+        """Alerts that grew enough (or long enough ago) since they were last sent."""
+        sent, waiting = [], []
+        for key in self._touched:
+            alert = self._alerts.get(key)
+            if alert is None or not alert.touched:
+                continue
+            due = alert.count >= 2 * alert.sent_count or alert.risk >= alert.sent_risk + 0.5 or now >= alert.sent_at + UPDATE_S
+            if due:
+                sent.append(self._send(alert, now))
+            else:
+                waiting.append(key)
+        self._touched = waiting
+        return sent
+
+    def _judge(self, observation: Observation, names: list[str], risk: float, threshold: float | None) -> Sent | None:
+        now = observation.time
+        candidate, reached, shares = "", -1.0, dict[str, float]()
+        for name in names:
+            value, parts = total(self._risks.get(name) or {}, now)
+            if value > reached:
+                candidate, reached, shares = name, value, parts
+        alert = self._known(names, now)
+        options = self.options
+        if alert is not None:
+            family_known = any(f.family == observation.family for f in alert.findings)
+            if now - alert.last <= options.merge_s or (family_known and now - alert.opened <= options.grow_s):
+                self._join(alert, observation, risk, candidate, reached, shares)
+                return None
+            if now - alert.opened <= options.quiet_s:
+                again, shares = total(self._risks.get(candidate) or {}, now, shown_weight=0.5)
+                news = not family_known and (risk >= 2.0 or (risk >= 1.5 and again >= alert.risk + 0.7))
+                if not news and again < alert.risk + 1.0:
+                    self.quiet += 1
+                    return None
+                reached = max(again, risk)
+        if threshold is None or reached < threshold:
+            return None
+        return self._raise(observation, candidate, reached, shares, risk, threshold, alert)
+
+    def _raise(
+        self,
+        observation: Observation,
+        candidate: str,
+        reached: float,
+        shares: dict[str, float],
+        risk: float,
+        threshold: float,
+        before: OpenAlert | None,
+    ) -> Sent:
+        opened = OpenAlert(
+            id=_identity(self.tenant, "risk", candidate, observation.time),
+            tenant=self.tenant,
+            rule="",
+            level=_level(reached, threshold),
+            opened=observation.time,
+            last=observation.time,
+            count=1,
+            risk=reached,
+            shares=shares,
+            entities=sorted(observation.entities, key=lambda e: named(e) != candidate)[:ENTITIES_MAX],
+            findings=[_finding_of(observation, risk)],
+            related=[before.id] if before else [],
+            threshold=threshold,
+        )
+        self._complete(opened, candidate)
+        self._open(opened)
+        for name in {named(e) for e in opened.entities}:
+            held = self._risks.get(name) or {}
+            if held:
+                for booked in held.values():
+                    booked.shown = True
+                self._risks.put(name, held, observation.time)
+        return self._send(opened, observation.time)
+
+    def _complete(self, alert: OpenAlert, candidate: str) -> None:
+        """Show every family that has a share in the risk, also those that were observed before the alert."""
+        held = self._risks.get(candidate) or {}
+        shown = {f.family for f in alert.findings}
+        for family in sorted(alert.shares.keys() - shown, key=lambda f: -alert.shares[f]):
+            if family in held and len(alert.findings) < FINDINGS_MAX:
+                finding = held[family].finding
+                alert.findings.append(msgspec.structs.replace(finding, evidence=list(finding.evidence)))
+
+    def _join(self, alert: OpenAlert, observation: Observation, risk: float, candidate: str, reached: float, shares: dict[str, float]) -> None:
+        same = next((f for f in alert.findings if f.detector == observation.detector and f.item == observation.item), None)
+        if same is None and len(alert.findings) < FINDINGS_MAX:
+            alert.findings.append(_finding_of(observation, risk))
+        elif same is None:
+            alert.more_findings += 1
+        else:
+            self._add(same, 1, observation.time, observation.time, int(observation.time // 60), observation.evidence)
+            if risk >= same.risk:
+                same.risk, same.sentence, same.reasons, same.rate = risk, observation.sentence, observation.reasons, observation.rate
+        for entity in observation.entities:
+            if entity not in alert.entities and len(alert.entities) < ENTITIES_MAX:
+                alert.entities.append(entity)
+                self._latest.put(named(entity), alert.id, observation.time)
+        alert.last = max(alert.last, observation.time)
+        if reached > alert.risk:
+            alert.risk, alert.shares = reached, shares
+            self._complete(alert, candidate)
+            if not alert.rule and alert.threshold:
+                alert.level = _level(reached, alert.threshold)
+        self._touch(alert)
+
+    def _known(self, names: Sequence[str], now: float) -> OpenAlert | None:
+        """The newest alert on any of the entities that is still within its quiet time."""
+        found = [a for n in names if (a := self._alerts.get(self._latest.get(n) or "")) is not None]
+        current = [a for a in found if now - a.opened <= self.options.quiet_s]
+        return max(current, key=lambda a: (a.opened, a.id), default=None)
+
+    def _spread_of(self, observation: Observation, names: list[str]) -> int:
+        """Other entities with the same (detector, item), or other items of the same (detector, actor), in the last day."""
+        now, most = observation.time, 0
+        actor = names[0] if names else ""
+        for key, member in ((f"{observation.detector}|{observation.item}", actor), (f"{observation.detector}@{actor}", observation.item)):
+            if not member:
+                continue
+            held = self._spread.get(key) or {}
+            recent = {name: at for name, at in held.items() if now - at < 86_400.0}
+            most = max(most, len(recent.keys() - {member}))
+            if len(recent) < SPREAD_MAX:
+                recent[member] = now
+            self._spread.put(key, recent, now)
+        return most
+
+    def _open(self, alert: OpenAlert) -> None:
+        self._alerts.put(alert.id, alert, alert.opened)
+        for entity in alert.entities:
+            self._latest.put(named(entity), alert.id, alert.opened)
+
+    def _touch(self, alert: OpenAlert) -> None:
+        if not alert.touched:
+            alert.touched = True
+            self._touched.append(alert.id)
+        self._alerts.put(alert.id, alert, alert.last)
+
+    def _send(self, alert: OpenAlert, now: float) -> Sent:
+        alert.revision += 1
+        alert.sent_count, alert.sent_risk, alert.sent_at, alert.touched = alert.count, alert.risk, now, False
+        self._alerts.put(alert.id, alert, alert.last)
+        frozen = msgspec.structs.replace(alert, findings=[msgspec.structs.replace(f, evidence=list(f.evidence)) for f in alert.findings])
+        frozen.entities, frozen.related = list(alert.entities), list(alert.related)
+        return Sent(frozen, "alert.created" if alert.revision == 1 else "alert.updated")
+
+    @staticmethod
+    def _add(finding: Finding, count: int, first: float, last: float, minute: int, evidence: Sequence[Evidence]) -> None:
+        finding.count += count
+        finding.first, finding.last = min(finding.first, first), max(finding.last, last)
+        if evidence and minute > finding.minute and len(finding.evidence) < EVIDENCE_MAX:
+            finding.evidence.append(evidence[0])
+            finding.minute = minute
+
+
+def _identity(tenant: str, detector: str, key: str, time: float) -> str:
+    return hashlib.sha256(f"{tenant}\x1f{detector}\x1f{key}\x1f{time:.3f}".encode()).hexdigest()[:32]
+
+
+def _level(risk: float, threshold: float) -> str:
+    return "critical" if risk >= threshold + 3 else "high" if risk >= threshold + 1.5 else "medium"
+
+
+def _finding_of_hit(fact: Fact, rule: Rule) -> Finding:
+    return Finding(
+        detector=rule.id,
+        family=f"rule:{rule.id}",
+        kind=rule.kind,
+        risk=0.0,
+        rate=None,
+        first=fact.first,
+        last=fact.first,
+        count=1,
+        item=fact.item,
+        entities=fact.entities,
+        sentence={},
+        reasons=(),
+        evidence=list(fact.evidence if rule.kind == "correlation" else fact.evidence[:1]),
+        attack=tuple(rule.attack),
+        extra=fact.extra,
+        minute=fact.minute,
+    )
+
+
+def _finding_of(observation: Observation, risk: float) -> Finding:
+    return Finding(
+        detector=observation.detector,
+        family=observation.family,
+        kind="profile",
+        risk=risk,
+        rate=observation.rate,
+        first=observation.time,
+        last=observation.time,
+        count=1,
+        item=observation.item,
+        entities=observation.entities,
+        sentence=observation.sentence,
+        reasons=observation.reasons,
+        evidence=list(observation.evidence[:EVIDENCE_MAX]),
+        attack=observation.attack,
+        minute=int(observation.time // 60),
+    )

@@ -1,0 +1,247 @@
+"""An alert as the document that sinks, consoles and scripts read: ECS with our own `shield.*`, every number in it explained."""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from connectors.events import isoformat
+from detectors.facts import Observation
+from detectors.sigma import Rule
+from shield.alerts import OpenAlert, Sent
+from shield.risk import Finding
+
+ECS_VERSION = "9.1.0"
+SEVERITY_OF_LEVEL = {"informational": 5, "low": 21, "medium": 47, "high": 73, "critical": 99}
+ORIGINALS_MAX = 10  # lines in one document; a webhook body stays below 20 kB
+ORIGINAL_CHARS_MAX = 1_000  # of each
+FACT_OF_ENTITY = {"user": "user", "address": "ip", "host": "hosts"}
+_encode = msgspec.json.Encoder().encode
+
+
+def document(sent: Sent, rules: Mapping[str, Rule], language: str = "en") -> dict[str, Any]:
+    """The alert document (schema: docs/architecture.md, "Alert")."""
+    alert = sent.alert
+    rule = rules.get(alert.rule)
+    reason = {lang: _reason(alert, rules, lang) for lang in ("de", "en")}
+    score = _score(alert)
+    doc: dict[str, Any] = {
+        "@timestamp": isoformat(alert.opened),
+        "ecs": {"version": ECS_VERSION},
+        "event": {
+            "id": alert.id,
+            "kind": "alert",
+            "severity": SEVERITY_OF_LEVEL.get(alert.level, 47),
+            "risk_score": score,
+            "reason": reason.get(language, reason["en"]),
+            "start": isoformat(min(f.first for f in alert.findings)),
+            "end": isoformat(alert.last),
+        },
+        "message": reason.get(language, reason["en"]),
+        "organization": {"id": alert.tenant},
+        "rule": _rule(alert, rule, rules),
+        "threat": _threat(alert),
+        "related": _related(alert),
+        "shield": {
+            "status": "new",
+            "revision": alert.revision,
+            "level": alert.level,
+            "disposition": None,
+            "suspicion_case": False,
+            "assignee": None,
+            "fingerprint": "sha256:" + hashlib.sha256(f"{alert.tenant}|{alert.rule}|{alert.entities[:1]}".encode()).hexdigest(),
+            "count": alert.count,
+            "first_seen": isoformat(min(f.first for f in alert.findings)),
+            "last_seen": isoformat(alert.last),
+            "title": _title(alert, rule, rules),
+            "reason": reason,
+            "entities": [{"type": kind, "name": name} for kind, name in alert.entities],
+            "related_alerts": alert.related,
+            "detector": {
+                "kind": "rule" if alert.rule else "ml",
+                "name": alert.rule or alert.findings[0].detector,
+                "version": rule.version if rule else "",
+            },
+            "explanation": _explanation(alert, rules),
+        },
+        "evidence": _evidence(alert),
+    }
+    names = dict(reversed(alert.entities))
+    if "address" in names:
+        doc["source"] = {"ip": names["address"]}
+    if "user" in names:
+        doc["user"] = {"name": names["user"]}
+    if "host" in names:
+        doc["host"] = {"name": names["host"]}
+    return doc
+
+
+def encode(doc: dict[str, Any]) -> bytes:
+    return _encode(doc)
+
+
+def rate_in_words(rate: float | None, language: str) -> str:
+    """λ for a reader: how often something this strong was seen."""
+    if rate is None:
+        return ""
+    if rate >= 1:
+        return f"etwa {rate:.0f}-mal am Tag" if language == "de" else f"about {rate:.0f} times a day"
+    days = 1 / rate
+    if days > 365:
+        return "seltener als einmal im Jahr" if language == "de" else "less than once a year"
+    return f"etwa einmal in {days:.0f} Tagen" if language == "de" else f"about once in {days:.0f} days"
+
+
+def observation_of_hit(rule: Rule, finding: Finding, rate: float | None, tenant: str) -> Observation:
+    """A rule hit on the common scale."""
+    return Observation(
+        detector=rule.id,
+        family=finding.family,
+        tenant=tenant,
+        entities=finding.entities,
+        time=finding.first,
+        strength=(1.0,),
+        rate=rate,
+        item=finding.item,
+        reasons=(),
+        sentence={lang: _hit_sentence(finding, rule, lang) for lang in ("de", "en")},
+        evidence=tuple(finding.evidence),
+        attack=finding.attack,
+    )
+
+
+def _score(alert: OpenAlert) -> float:
+    """0-100: a rule's level, or the risk (3 is about the usual threshold, 6 nearly certain)."""
+    of_risk = 100 * (1 - 10 ** (-alert.risk / 4)) if alert.risk > 0 else 0.0
+    return round(max(of_risk, float(SEVERITY_OF_LEVEL.get(alert.level, 0)) if alert.rule else 0.0), 1)
+
+
+def _sentence(finding: Finding, rules: Mapping[str, Rule], language: str) -> str:
+    if finding.sentence:
+        return finding.sentence.get(language) or finding.sentence.get("en", "")
+    rule = rules.get(finding.detector)
+    return _hit_sentence(finding, rule, language) if rule else finding.detector
+
+
+class _Fields(dict[str, str]):
+    def __missing__(self, key: str) -> str:
+        return "?"
+
+
+def _hit_sentence(finding: Finding, rule: Rule, language: str) -> str:
+    template = rule.reason.get(language) or rule.reason.get("en")
+    title = rule.title_de if language == "de" and rule.title_de else rule.title
+    if not template:
+        who = ", ".join(name for _, name in finding.entities)
+        times = "mal" if language == "de" else "times"
+        return f"{title}: {who} ({finding.count} {times})" if finding.count > 1 else f"{title}: {who}"
+    values = _Fields(finding.extra | {"count": str(finding.count)})
+    text = template
+    for name, value in values.items():
+        text = text.replace("{" + name + "}", str(value))
+    return text
+
+
+def _reason(alert: OpenAlert, rules: Mapping[str, Rule], language: str) -> str:
+    """One sentence with numbers: the finding with the largest share, and how many others support it."""
+    ranked = sorted(alert.findings, key=lambda f: (-alert.shares.get(f.family, 0.0), -f.risk, f.first))
+    text = _sentence(ranked[0], rules, language)
+    others = len(alert.findings) - 1 + alert.more_findings
+    if ranked[0].rate is not None:
+        words = rate_in_words(ranked[0].rate, language)
+        text += f" (so auffällig {words})" if language == "de" else f" (this unusual {words})"
+    if others:
+        text += f"; dazu {others} weitere Beobachtung{'en' if others > 1 else ''}" if language == "de" else f"; {others} more observation{'s' if others > 1 else ''}"
+    return text
+
+
+def _title(alert: OpenAlert, rule: Rule | None, rules: Mapping[str, Rule]) -> dict[str, str]:
+    if rule:
+        return {"de": rule.title_de or rule.title, "en": rule.title}
+    entity = alert.entities[0][1] if alert.entities else "?"
+    return {"de": f"Ungewöhnliches Verhalten: {entity}", "en": f"Unusual behaviour: {entity}"}
+
+
+def _rule(alert: OpenAlert, rule: Rule | None, rules: Mapping[str, Rule]) -> dict[str, Any]:
+    if rule:
+        return {"id": rule.id, "name": rule.title, "version": rule.version}
+    return {"id": "behaviour", "name": _title(alert, None, rules)["en"], "version": ""}
+
+
+def _threat(alert: OpenAlert) -> dict[str, Any]:
+    ids = sorted({a for f in alert.findings for a in f.attack})
+    return {
+        "framework": "MITRE ATT&CK",
+        "tactic": {"id": [i for i in ids if i.startswith("TA")]},
+        "technique": {"id": [i for i in ids if not i.startswith("TA")]},
+    }
+
+
+def _related(alert: OpenAlert) -> dict[str, list[str]]:
+    related: dict[str, list[str]] = {}
+    for kind, name in alert.entities:
+        key = FACT_OF_ENTITY.get(kind)
+        if key:
+            related.setdefault(key, []).append(name)
+    return related
+
+
+def _explanation(alert: OpenAlert, rules: Mapping[str, Rule]) -> dict[str, Any]:
+    """Why: each observation's share of the risk, actual and usual values, and what would have kept it quiet."""
+    shares, spoken = dict(alert.shares), set[str]()
+    rows = []
+    for finding in sorted(alert.findings, key=lambda f: (-shares.get(f.family, 0.0), -f.risk, f.first)):
+        first_of_family = finding.family not in spoken
+        spoken.add(finding.family)
+        rule = rules.get(finding.detector)
+        rows.append(
+            {
+                "detector": finding.detector,
+                "family": finding.family,
+                "kind": finding.kind,
+                "share": round(shares.get(finding.family, 0.0), 4) if first_of_family else 0.0,
+                "risk": round(finding.risk, 3),
+                "rate_per_tenant_day": finding.rate,
+                "rarity": {lang: rate_in_words(finding.rate, lang) for lang in ("de", "en")},
+                "sentence": {lang: _sentence(finding, rules, lang) for lang in ("de", "en")},
+                "count": finding.count,
+                "first_seen": isoformat(finding.first),
+                "last_seen": isoformat(finding.last),
+                "attack": list(finding.attack),
+                "features": [
+                    {"name": r.name, "actual": r.actual, "typical": r.typical, "window_s": r.window_s, "unit": r.unit} for r in finding.reasons
+                ],
+                "false_positives": list(rule.falsepositives) if rule else [],
+            }
+        )
+    explanation: dict[str, Any] = {
+        "risk": round(alert.risk, 3),
+        "threshold": alert.threshold,
+        "observations": rows,
+        "observations_not_shown": alert.more_findings,
+    }
+    if alert.threshold is not None and rows:
+        without = alert.risk * (1 - float(rows[0]["share"]))
+        below = without < alert.threshold
+        explanation["counterfactual"] = {
+            "de": f"Ohne die stärkste Beobachtung läge das Risiko bei {without:.1f}, {'unter' if below else 'weiter über'} der Schwelle {alert.threshold:.1f}.",
+            "en": f"Without the strongest observation the risk would be {without:.1f}, {'below' if below else 'still above'} the threshold {alert.threshold:.1f}.",
+        }
+    return explanation
+
+
+def _evidence(alert: OpenAlert) -> list[dict[str, Any]]:
+    seen: dict[tuple[str, int, int, int], dict[str, Any]] = {}
+    for finding in alert.findings:
+        for line in finding.evidence:
+            key = (line.topic, line.partition, line.offset, line.index)
+            if key not in seen and len(seen) < ORIGINALS_MAX:
+                seen[key] = {
+                    "@timestamp": isoformat(line.time),
+                    "source": line.source,
+                    "event_id": ":".join(map(str, key)),
+                    "original": line.original[:ORIGINAL_CHARS_MAX],
+                    "original_sha256": hashlib.sha256(line.original.encode("utf-8", "surrogatepass")).hexdigest(),
+                }
+    return list(seen.values())

@@ -1,0 +1,440 @@
+"""The pipeline as plain functions over batches: raw records to facts, facts to alerts. The one engine of live, replay and scan.
+
+    raw records --RawStage--> signals (facts per tenant, with the tenant's watermark)
+    signals --SignalStage--> alerts, learning history
+"""
+
+import bisect
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from connectors.events import Event
+from connectors.parse import Reader
+from detectors.behaviour import Behaviour
+from detectors.facts import ORIGINAL_BYTES_MAX, Evidence, Fact, Feature, Located, Observation
+from detectors.sigma import RuleSet
+from shield.alerts import AlertBook, Sent
+from shield.broker import Change, Out, Partition, Record
+from shield.config import Config
+from shield.document import document, encode, observation_of_hit
+from shield.keyed import PartitionState, TenantStore
+from shield.risk import Finding
+
+FUTURE_S = 300.0  # an event further ahead of its arrival does not move the watermark
+SIGNAL_BYTES_MAX = 400_000  # of one signals record
+FACTS_PER_RECORD = 400
+TICK = "tick"  # header of a record without lines: nothing more up to this arrival time
+DAY_S = 86_400
+
+_pack = msgspec.msgpack.Encoder().encode
+
+
+class SourceClock(msgspec.Struct, array_like=True):
+    time: float  # newest event time
+    received: float  # newest arrival
+
+
+class TenantClock(msgspec.Struct, array_like=True):
+    """Progress of one tenant in one raw partition; part of the keyed state, so that restarts change nothing."""
+
+    arrival: float = 0.0
+    watermark: float = 0.0
+    sources: dict[str, SourceClock] = {}
+
+    def advance(self, source: str, newest: float, received: float, silent_after_s: float) -> None:
+        """Take note of one record. The watermark is the oldest of the sources that are not silent."""
+        self.arrival = max(self.arrival, received)
+        if source:
+            held = self.sources.get(source)
+            if held is None:
+                self.sources[source] = SourceClock(newest, received)
+            else:
+                held.time, held.received = max(held.time, newest), max(held.received, received)
+        awake = [s.time for s in self.sources.values() if self.arrival - s.received <= silent_after_s]
+        if awake:
+            self.watermark = max(self.watermark, min(awake))
+        elif self.sources:  # all silent: every minute that has begun is complete
+            self.watermark = max(self.watermark, max(s.time for s in self.sources.values()) + 60.0)
+
+
+class Signals(msgspec.Struct, array_like=True):
+    """One record of the signals topic."""
+
+    lane: str  # the raw partition it came from
+    watermark: float
+    facts: list[Fact]
+
+
+class Tally(msgspec.Struct):
+    """What one batch did; becomes metrics, once per batch."""
+
+    lines: int = 0
+    bytes: int = 0
+    blank: int = 0
+    events: int = 0
+    facts: int = 0
+    signals: int = 0
+    dead: dict[str, int] = {}
+    ingested: dict[tuple[str, str], int] = {}  # (source, tenant) -> lines
+    newest: dict[tuple[str, str], tuple[float, float]] = {}  # (source, tenant) -> (event time, arrival)
+    matches: dict[str, int] = {}
+    observations: dict[str, int] = {}
+    sent: list[Sent] = []
+    features: list[Feature] = []
+
+
+class _Lines:
+    """Where the events of one tenant's batch came from."""
+
+    def __init__(self, tenant: str) -> None:
+        self.located = Located(tenant, [], [], [], self.evidence)
+        self._starts: list[int] = []
+        self._records: list[tuple[Record, str, list[bytes], list[int]]] = []
+
+    def add(self, record: Record, source: str, lines: list[bytes], events: list[Event], line_of: list[int], floor: int) -> None:
+        located = self.located
+        self._starts.append(len(located.events))
+        self._records.append((record, source, lines, line_of))
+        located.events += events
+        located.sources += [source] * len(events)
+        located.steps += [max(floor, int(e.timestamp // 60)) for e in events]
+
+    def evidence(self, index: int) -> Evidence:
+        at = bisect.bisect_right(self._starts, index) - 1
+        record, source, lines, line_of = self._records[at]
+        line = line_of[index - self._starts[at]]
+        original = lines[line][:ORIGINAL_BYTES_MAX].decode("utf-8", "replace")
+        event = self.located.events[index]
+        return Evidence(event.timestamp, source, record.topic, record.partition, record.offset, line, original)
+
+
+class RawStage:
+    """Lines to facts. State per raw partition: the clocks of its tenants."""
+
+    def __init__(self, config: Config, rules: RuleSet, behaviour: Behaviour) -> None:
+        self._silent_after_s = config.silent_after_s
+        self._sources = {(s.tenant, s.source): s for s in config.sources}
+        self._foreign = {t: s for s in config.sources if (t := getattr(s, "topic", None))}
+        self._rules = rules
+        self._behaviour = behaviour
+        self._readers: dict[tuple[str, str], Reader] = {}
+        self._clocks: dict[Partition, dict[str, TenantClock]] = {}
+
+    def gain(self, partition: Partition, changelog: Mapping[bytes, bytes]) -> None:
+        self._clocks[partition] = {k.decode(): msgspec.msgpack.decode(v, type=TenantClock) for k, v in changelog.items()}
+
+    def lose(self, partition: Partition) -> None:
+        self._clocks.pop(partition, None)
+
+    def process(self, records: Iterable[Record], tally: Tally) -> tuple[list[Out], list[Change]]:
+        batches: dict[tuple[Partition, str], _Lines] = {}
+        outbox: list[Out] = []
+        for record in records:
+            self._read(record, batches, outbox, tally)
+        changes = []
+        for (partition, tenant), lines in batches.items():
+            clock = self._clocks[partition][tenant]
+            facts = self._rules.facts(lines.located)
+            _count_matches(facts, self._rules, tally)
+            facts += self._behaviour.facts(lines.located)
+            tally.events += len(lines.located.events)
+            tally.facts += len(facts)
+            outbox += _signals(tenant, f"{partition[0]}/{partition[1]}", clock.watermark, facts)
+            changes.append(Change(partition, tenant.encode(), _pack(clock)))
+        return outbox, changes
+
+    def idle_tenants(self) -> list[tuple[Partition, str]]:
+        """Tenants whose newest minute is still open, for ticks when nothing arrives any more."""
+        return [
+            (partition, tenant)
+            for partition, clocks in self._clocks.items()
+            for tenant, clock in clocks.items()
+            if clock.sources and clock.watermark < max(s.time for s in clock.sources.values()) + 60.0
+        ]
+
+    def tick(self, partition: Partition, tenant: str, now: float) -> tuple[list[Out], list[Change]]:
+        """Time passed and nothing came: sources fall silent, their minutes close."""
+        clock = self._clocks[partition][tenant]
+        before = clock.watermark
+        clock.advance("", 0.0, now, self._silent_after_s)
+        if clock.watermark == before:
+            return [], []
+        outbox = list(_signals(tenant, f"{partition[0]}/{partition[1]}", clock.watermark, []))
+        return outbox, [Change(partition, tenant.encode(), _pack(clock))]
+
+    def _read(self, record: Record, batches: dict[tuple[Partition, str], _Lines], outbox: list[Out], tally: Tally) -> None:
+        tenant, source = self._origin(record)
+        partition = (record.topic, record.partition)
+        lines = [record.value] if record.headers.get("framing") == "single" else record.value.split(b"\n")
+        reader = self._readers.get((tenant, source)) or self._reader(tenant, source)
+        parsed = reader.read(lines, record.time)
+        clocks = self._clocks.setdefault(partition, {})
+        clock = clocks.get(tenant)
+        if clock is None:
+            clock = clocks[tenant] = TenantClock()
+        batch = batches.get((partition, tenant))
+        if batch is None:
+            batch = batches[partition, tenant] = _Lines(tenant)
+        batch.add(record, source, lines, parsed.events, parsed.line_of, int(clock.watermark // 60))
+        limit = record.time + FUTURE_S
+        newest = max((t for e in parsed.events if (t := e.timestamp) <= limit), default=0.0)
+        clock.advance(source if newest else "", newest, record.time, self._silent_after_s)
+        tally.lines += len(lines)
+        tally.bytes += len(record.value)
+        tally.blank += parsed.blank
+        origin = (source, tenant)
+        tally.ingested[origin] = tally.ingested.get(origin, 0) + len(lines)
+        if newest:
+            tally.newest[origin] = (newest, record.time)
+        for index, reason, body in parsed.dead:
+            kind = reason.split(":", 1)[0]
+            tally.dead[kind] = tally.dead.get(kind, 0) + 1
+            headers = {"tenant": tenant, "source": source, "reason": reason[:500], "stage": "parse"}
+            headers["origin"] = f"{record.topic}:{record.partition}:{record.offset}:{index}"
+            outbox.append(Out("dead", tenant.encode(), body, record.time, headers))
+
+    def _origin(self, record: Record) -> tuple[str, str]:
+        foreign = self._foreign.get(record.topic.removeprefix("="))
+        if foreign is not None:
+            return foreign.tenant, foreign.source
+        return record.headers["tenant"], record.headers["source"]
+
+    def _reader(self, tenant: str, source: str) -> Reader:
+        known = self._sources.get((tenant, source))
+        if known is None:
+            reader = Reader("auto", tenant, source)
+        else:
+            reader = Reader(known.parser, tenant, source, known.timezone, known.year)
+        self._readers[tenant, source] = reader
+        return reader
+
+
+class SignalStage:
+    """Facts to alerts. State per signals partition: everything that one tenant's detection remembers."""
+
+    def __init__(self, config: Config, rules: RuleSet, behaviour: Behaviour, learn_until: float | None = None) -> None:
+        self._config = config
+        self._rules = rules
+        self._behaviour = behaviour
+        self._learn_until = learn_until or 0.0
+        self._partitions: dict[Partition, PartitionState] = {}
+        self._tenants: dict[tuple[Partition, str], Tenant] = {}
+        self.thresholds: dict[str, float] = {}
+        self.hubs: dict[str, frozenset[str]] = {}
+
+    def gain(self, partition: Partition, changelog: Mapping[bytes, bytes]) -> None:
+        self._partitions[partition] = PartitionState(dict(changelog))
+
+    def lose(self, partition: Partition) -> None:
+        self._partitions.pop(partition, None)
+        for key in [k for k in self._tenants if k[0] == partition]:
+            del self._tenants[key]
+
+    def process(self, records: Iterable[Record], tally: Tally) -> tuple[list[Out], list[Change]]:
+        outbox: list[Out] = []
+        touched: set[Partition] = set()
+        for record in records:
+            partition = (record.topic, record.partition)
+            touched.add(partition)
+            name = record.headers["tenant"]
+            signals = msgspec.msgpack.decode(record.value, type=Signals)
+            tenant = self._tenant(partition, name)
+            sent = tenant.take(signals, record.offset, tally)
+            outbox += self._alerts(name, sent, tally)
+            outbox += [_feature(f) for f in tenant.drain_features()]
+        changes = [Change(p, k, v) for p in sorted(touched) for k, v in self._partitions[p].changes()]
+        return outbox, changes
+
+    def finish(self, tally: Tally) -> list[Sent]:
+        """End of a scan: close every open minute and send what still waits."""
+        sent: list[Sent] = []
+        for tenant in self._tenants.values():
+            sent += tenant.close(tally)
+        return sent
+
+    def entries(self) -> dict[str, tuple[int, int]]:
+        """table -> (entries, evictions), over all tenants."""
+        found: dict[str, tuple[int, int]] = {}
+        for state in self._partitions.values():
+            for store in state.tenants.values():
+                for name, table in store.tables.items():
+                    held, evicted = found.get(name, (0, 0))
+                    found[name] = (held + len(table), evicted + table.evicted)
+        return found
+
+    def store(self, tenant: str) -> TenantStore | None:
+        return next((s.tenants[tenant] for s in self._partitions.values() if tenant in s.tenants), None)
+
+    def _tenant(self, partition: Partition, name: str) -> "Tenant":
+        found = self._tenants.get((partition, name))
+        if found is None:
+            store = self._partitions.setdefault(partition, PartitionState({})).tenant(name)
+            found = self._tenants[partition, name] = Tenant(name, store, self)
+        return found
+
+    def _alerts(self, tenant: str, sent: Sequence[Sent], tally: Tally) -> list[Out]:
+        outs = []
+        for one in sent:
+            doc = document(one, self._rules.rules, self._config.language)
+            headers = {"kind": one.kind, "tenant": tenant, "level": one.alert.level}
+            outs.append(Out("alerts", one.alert.id.encode(), encode(doc), one.alert.last, headers))
+        tally.sent += sent
+        return outs
+
+
+class Tenant:
+    """The stateful half for one tenant."""
+
+    def __init__(self, name: str, store: TenantStore, stage: SignalStage) -> None:
+        self._name = name
+        self._store = store
+        self._stage = stage
+        config = stage._config
+        self._book = AlertBook(name, store, config.alerts)
+        self._pending = store.table("pending", list[Fact], entries_max=config.pending_facts_max, idle_max_s=float("inf"))
+        self._progress = store.table("progress", dict[str, float], entries_max=8, idle_max_s=float("inf"))
+        self._steps: dict[int, list[str]] = {}
+        for key, _ in self._pending.items():
+            self._steps.setdefault(int(key.split(":")[0]), []).append(key)
+        self._features: list[Feature] = []
+
+    def take(self, signals: Signals, offset: int, tally: Tally) -> list[Sent]:
+        """One record: hits at once and in order, everything else waits for its minute to close."""
+        stage, rules = self._stage, self._stage._rules.rules
+        direct_levels = stage._config.alerts.direct_levels
+        hits = [f for f in signals.facts if f.detector in rules]
+        bases = [f for f in signals.facts if "<" in f.detector]
+        waiting = [f for f in signals.facts if "<" not in f.detector]
+        if bases:
+            found = stage._rules.correlate(self._store, bases)
+            for fact in found:
+                tally.matches[fact.detector] = tally.matches.get(fact.detector, 0) + 1
+            hits += found
+            waiting += found
+        sent: list[Sent] = []
+        for fact in hits:
+            if fact.first >= stage._learn_until and rules[fact.detector].level in direct_levels:
+                sent += self._book.direct(fact, rules[fact.detector])
+        by_step: dict[int, list[Fact]] = {}
+        for fact in waiting:
+            by_step.setdefault(fact.step, []).append(fact)
+        lanes = self._progress.get("lanes") or {}
+        reached = min(lanes.values(), default=0.0)
+        for step, facts in by_step.items():
+            late = max(step, int(reached // 60))  # only where several lanes feed one tenant
+            key = f"{late:010d}:{offset:012d}"
+            self._pending.put(key, facts, late * 60.0)
+            self._steps.setdefault(late, []).append(key)
+        if signals.watermark > lanes.get(signals.lane, 0.0):
+            lanes[signals.lane] = signals.watermark
+            self._progress.put("lanes", lanes, signals.watermark)
+        sent += self._advance(int(min(lanes.values(), default=0.0) // 60), tally)
+        return sent
+
+    def close(self, tally: Tally) -> list[Sent]:
+        newest = max(self._steps, default=None)
+        sent = self._advance(newest + 1, tally) if newest is not None else []
+        progress = self._progress.get("steps") or {}
+        return sent + self._book.updates(progress.get("done", 0.0) * 60 + 86_400.0)
+
+    def drain_features(self) -> list[Feature]:
+        features, self._features = self._features, []
+        return features
+
+    def _advance(self, until: int, tally: Tally) -> list[Sent]:
+        """Evaluate all complete minutes before `until`, also the full hours between them."""
+        progress = self._progress.get("steps") or {}
+        done = int(progress.get("done", 0))
+        if until <= done:
+            return []
+        steps = {s for s in self._steps if s < until}
+        start = done or min(steps, default=until)
+        hours = range(-(-start // 60) * 60, until, 60) if until - start < 100 * 1440 else ()
+        sent: list[Sent] = []
+        for minute in sorted(steps | set(hours)):
+            keys = sorted(self._steps.pop(minute, []))
+            facts = [f for key in keys for f in self._pending.get(key) or []]
+            for key in keys:
+                self._pending.pop(key)
+            sent += self._step(minute, facts, tally)
+        self._progress.put("steps", {"done": float(until)}, until * 60.0)
+        return sent
+
+    def _step(self, minute: int, facts: list[Fact], tally: Tally) -> list[Sent]:
+        stage = self._stage
+        rules = stage._rules.rules
+        hits = [f for f in facts if f.detector in rules]
+        observations, features = stage._behaviour.observe(self._store, minute, [f for f in facts if f.detector not in rules])
+        observations += self._weigh_hits(hits, features)
+        self._features += features
+        for observation in observations:
+            tally.observations[observation.family] = tally.observations.get(observation.family, 0) + 1
+        now = (minute + 1) * 60.0
+        if now <= stage._learn_until:
+            return []
+        hubs = stage.hubs.get(self._name, frozenset())
+        threshold = stage.thresholds.get(self._name, stage.thresholds.get("*"))
+        sent = self._book.weigh(sorted(observations, key=_order), hubs, threshold)
+        return sent + self._book.updates(now)
+
+    def _weigh_hits(self, hits: list[Fact], features: list[Feature]) -> list[Observation]:
+        """Rule hits enter the common scale: one observation per rule, entity and day, calibrated like any other."""
+        rules, models = self._stage._rules.rules, self._stage._behaviour.models
+        seen = self._store.table("hit_days", int, entries_max=200_000, idle_max_s=7.0 * DAY_S)
+        observations = []
+        for fact in sorted(hits, key=lambda f: (f.detector, f.key, f.first)):
+            day, key = fact.minute // 1440, f"{fact.detector}|{fact.key}"
+            if seen.get(key) == day:
+                continue
+            seen.put(key, day, fact.first)
+            rule = rules[fact.detector]
+            features.append(Feature(self._name, rule.id, fact.key, day, fact.first, (1.0,), f"rule:{rule.id}", fact.entities))
+            rate = models.rate(rule.id, "", (1.0,)) if models else None
+            observations.append(observation_of_hit(rule, _finding(fact, rule.attack), rate, self._name))
+        return observations
+
+
+def _finding(fact: Fact, attack: Sequence[str]) -> Finding:
+    return Finding(
+        detector=fact.detector,
+        family=f"rule:{fact.detector}",
+        kind="rule",
+        risk=0.0,
+        rate=None,
+        first=fact.first,
+        last=fact.first,
+        count=fact.count,
+        item=fact.item,
+        entities=fact.entities,
+        sentence={},
+        reasons=(),
+        evidence=list(fact.evidence),
+        attack=tuple(attack),
+        extra=fact.extra,
+    )
+
+
+def _order(observation: Observation) -> tuple[Any, ...]:
+    return (observation.time, observation.detector, observation.entities, observation.item)
+
+
+def _count_matches(facts: Iterable[Fact], rules: RuleSet, tally: Tally) -> None:
+    for fact in facts:
+        if fact.detector in rules.rules:
+            tally.matches[fact.detector] = tally.matches.get(fact.detector, 0) + fact.count
+
+
+def _signals(tenant: str, lane: str, watermark: float, facts: list[Fact]) -> Iterable[Out]:
+    """Facts in records of bounded size; only the last one moves the watermark."""
+    key, headers = tenant.encode(), {"tenant": tenant}
+    for start in range(0, max(len(facts), 1), FACTS_PER_RECORD):
+        part = facts[start : start + FACTS_PER_RECORD]
+        last = start + FACTS_PER_RECORD >= len(facts)
+        yield Out("signals", key, _pack(Signals(lane, watermark if last else 0.0, part)), watermark, headers)
+
+
+def _feature(feature: Feature) -> Out:
+    key = f"{feature.tenant}|{feature.detector}|{feature.key}|{feature.day}".encode()
+    return Out("features", key, _pack(feature), feature.time, {"tenant": feature.tenant})
