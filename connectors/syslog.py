@@ -6,9 +6,7 @@ import ipaddress
 import socket
 import ssl
 import struct
-from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import structlog
@@ -44,6 +42,15 @@ class Config(SourceConfig, frozen=True, kw_only=True):
     batch_bytes_max: int = 8_000_000
     receive_buffer_bytes: int = 16_777_216  # of a UDP socket; the kernel may grant less
 
+    def __post_init__(self) -> None:
+        for url in self.listen:
+            parts = urlsplit(url)
+            if parts.scheme not in {"udp", "tcp", "tls"} or not parts.hostname or parts.port is None:
+                raise ValueError(f"listen: {url!r} is not udp://host:port, tcp://host:port or tls://host:port")
+            if parts.scheme == "tls" and not self.cert_file:
+                raise ValueError(f"listen: {url!r} needs cert_file")
+        Senders(self.senders)
+
 
 class Source:
     """All listeners put into one pool, so one hand-over to the broker carries what a thousand senders sent meanwhile.
@@ -64,6 +71,7 @@ class Source:
         self._connections: set[_Connection] = set()
         self._connecting = 0
         self._udp: list[_Datagrams] = []
+        self._under_way: asyncio.Task[None] | None = None
         self.started = asyncio.Event()
         self.addresses: list[tuple[str, str, int]] = []  # scheme, host and port as bound
 
@@ -96,6 +104,8 @@ class Source:
                 datagrams.close(loop)
             for connection in list(self._connections):
                 connection.finish()
+            if self._under_way:  # what has been handed over stays handed over
+                await self._under_way
             await self._put()
 
     def add(self, lines: list[bytes], rest: list[bytes]) -> None:
@@ -117,7 +127,8 @@ class Source:
             self._filled.clear()
             if self._paused:
                 self._resume()
-            await self._put()
+            self._under_way = asyncio.create_task(self._put())
+            await asyncio.shield(self._under_way)
 
     async def _put(self) -> None:
         lines, rest, size = self._lines, self._rest, self._bytes
@@ -305,6 +316,40 @@ class _Datagrams:
                 dropped = (values[_SO_MEMINFO_DROPS] - self._drops) % 2**32
                 self._drops = values[_SO_MEMINFO_DROPS]
                 self._source.inlet.counts.add("datagrams_dropped_by_kernel", dropped)
+
+
+async def _bind(url: str, config: Config) -> tuple[str, socket.socket]:
+    parts = urlsplit(url)
+    kind = socket.SOCK_DGRAM if parts.scheme == "udp" else socket.SOCK_STREAM
+    found = await asyncio.get_running_loop().getaddrinfo(parts.hostname, parts.port, type=kind)
+    family, _, _, _, address = found[0]
+    sock = socket.socket(family, kind)
+    try:
+        sock.setblocking(False)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        if kind == socket.SOCK_DGRAM:
+            _enlarge(sock, config)
+        else:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(address)
+        if kind == socket.SOCK_STREAM:
+            sock.listen(_BACKLOG)
+    except OSError:
+        sock.close()
+        raise
+    return parts.scheme, sock
+
+
+def _enlarge(sock: socket.socket, config: Config) -> None:
+    wanted = config.receive_buffer_bytes
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, wanted)
+    except OSError:  # only the administrator may go beyond net.core.rmem_max
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, wanted)
+    granted = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2  # the kernel states it doubled
+    if granted < wanted:
+        log.warning("UDP buffer smaller than asked for: raise net.core.rmem_max", granted=granted, wanted=wanted)
 
 
 class Senders:

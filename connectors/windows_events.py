@@ -45,7 +45,12 @@ def _setting(action: str, change: str = "change") -> Kind:
 
 def _groups(kind: str, first: int) -> Kinds:
     """The block of ids that Windows gives each sort of group: created, changed, member added, member removed, deleted."""
-    names = (f"added-{kind}-account", f"changed-{kind}-account", f"added-member-to-{kind}", f"removed-member-from-{kind}")
+    names = (
+        f"added-{kind}-account",
+        f"changed-{kind}-account",
+        f"added-member-to-{kind}",
+        f"removed-member-from-{kind}",
+    )
     changes = ("creation", "change", "change", "change")
     table = {first + i: _group(name, change) for i, (name, change) in enumerate(zip(names, changes, strict=True))}
     return table | {first + 4: _group(f"deleted-{kind}-account", "deletion")}

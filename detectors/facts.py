@@ -70,6 +70,7 @@ class Observation(msgspec.Struct, frozen=True):
     sentence: dict[str, str]  # {"de": ..., "en": ...}
     evidence: tuple[Evidence, ...]
     attack: tuple[str, ...]  # ATT&CK technique and tactic ids: T1110, TA0006
+    group: str = "any"  # the class of the key (person, server, ...) whose tail gave the rate
 
 
 class Located(msgspec.Struct):
@@ -100,6 +101,8 @@ class Table(Protocol[V]):
 class Store(Protocol):
     """Bounded keyed state: beyond `entries_max`, or idle for `idle_max_s` of event time, the oldest are evicted and counted."""
 
+    tenant: str
+
     def table(self, name: str, kind: type[V], *, entries_max: int, idle_max_s: float) -> Table[V]: ...
 
 
@@ -114,6 +117,7 @@ class Feature(msgspec.Struct, frozen=True, array_like=True):
     values: tuple[float, ...]
     family: str = ""
     entities: tuple[Entity, ...] = ()
+    group: str = "any"  # the class of the key: calibration has one tail per detector and class
 
 
 class Detector(Protocol):

@@ -141,6 +141,8 @@ def parse(text: str, name: str, base: Path | None = None, environment: dict[str,
         raise ConfigError([Fault(name, 1, "a configuration is a mapping: `broker:`, `sources:`, `sinks:` ...")])
     values = dict(raw)
     broker_type = KafkaConfig if isinstance(raw.get("broker"), dict) and raw["broker"].get("use") == "kafka" else EmbeddedConfig
+    if isinstance(raw.get("broker"), dict) and raw["broker"].get("use", "embedded") not in {"embedded", "kafka"}:
+        fault(("broker", "use"), f"unknown broker `{raw['broker']['use']}`; there are embedded, kafka")
     if "broker" in values:
         values["broker"] = _struct(_without_tag(values["broker"], broker_type), broker_type, ("broker",), fault)
     for key, package in (("sources", "connectors"), ("sinks", "shield.sinks")):

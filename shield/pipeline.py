@@ -12,7 +12,7 @@ import msgspec
 
 from connectors.events import Event
 from connectors.parse import Reader
-from detectors.behaviour import Behaviour
+from detectors.behaviour import Behaviour, Models
 from detectors.facts import ORIGINAL_BYTES_MAX, Evidence, Fact, Feature, Located, Observation
 from detectors.sigma import RuleSet
 from shield.alerts import AlertBook, Sent
@@ -59,12 +59,21 @@ class TenantClock(msgspec.Struct, array_like=True):
             self.watermark = max(self.watermark, max(s.time for s in self.sources.values()) + 60.0)
 
 
+class Thresholds(msgspec.Struct, frozen=True):
+    """Risk at which learned findings open an alert, per tenant ("*" for tenants without history), and who is a hub."""
+
+    risk: dict[str, float]
+    hubs: dict[str, list[str]]
+    budget_per_day: float
+
+
 class Signals(msgspec.Struct, array_like=True):
     """One record of the signals topic."""
 
     lane: str  # the raw partition it came from
     watermark: float
     facts: list[Fact]
+    idle: bool = False  # nothing more to come for now: this lane no longer holds the tenant's watermark back
 
 
 class Tally(msgspec.Struct):
@@ -113,9 +122,13 @@ class _Lines:
 class RawStage:
     """Lines to facts. State per raw partition: the clocks of its tenants."""
 
-    def __init__(self, config: Config, rules: RuleSet, behaviour: Behaviour) -> None:
+    def __init__(self, config: Config, rules: RuleSet, behaviour: Behaviour, *, future_s: float = FUTURE_S) -> None:
+        self._future_s = future_s
         self._silent_after_s = config.silent_after_s
         self._sources = {(s.tenant, s.source): s for s in config.sources}
+        for source in config.sources:  # a listener's tokens stand for further tenants and sources of the same kind
+            for token in getattr(source, "tokens", ()):
+                self._sources.setdefault((token.tenant, token.source), source)
         self._foreign = {t: s for s in config.sources if (t := getattr(s, "topic", None))}
         self._rules = rules
         self._behaviour = behaviour
@@ -145,6 +158,18 @@ class RawStage:
             changes.append(Change(partition, tenant.encode(), _pack(clock)))
         return outbox, changes
 
+    def await_source(self, partition: Partition, tenant: str, source: str, first: float, received: float) -> None:
+        """A source that will come, known beforehand (scan): the watermark waits for it."""
+        self._clocks.setdefault(partition, {}).setdefault(tenant, TenantClock()).sources[source] = SourceClock(first, received)
+
+    def dismiss_source(self, partition: Partition, tenant: str, source: str) -> None:
+        """A source that ended no longer holds the watermark back."""
+        self._clocks[partition][tenant].sources.pop(source, None)
+
+    def watermark(self) -> float:
+        """The oldest of all tenants' watermarks here."""
+        return min((c.watermark for clocks in self._clocks.values() for c in clocks.values()), default=0.0)
+
     def idle_tenants(self) -> list[tuple[Partition, str]]:
         """Tenants whose newest minute is still open, for ticks when nothing arrives any more."""
         return [
@@ -161,7 +186,8 @@ class RawStage:
         clock.advance("", 0.0, now, self._silent_after_s)
         if clock.watermark == before:
             return [], []
-        outbox = list(_signals(tenant, f"{partition[0]}/{partition[1]}", clock.watermark, []))
+        value = _pack(Signals(f"{partition[0]}/{partition[1]}", clock.watermark, [], idle=True))
+        outbox = [Out("signals", tenant.encode(), value, clock.watermark, {"tenant": tenant})]
         return outbox, [Change(partition, tenant.encode(), _pack(clock))]
 
     def _read(self, record: Record, batches: dict[tuple[Partition, str], _Lines], outbox: list[Out], tally: Tally) -> None:
@@ -178,7 +204,7 @@ class RawStage:
         if batch is None:
             batch = batches[partition, tenant] = _Lines(tenant)
         batch.add(record, source, lines, parsed.events, parsed.line_of, int(clock.watermark // 60))
-        limit = record.time + FUTURE_S
+        limit = record.time + self._future_s
         newest = max((t for e in parsed.events if (t := e.timestamp) <= limit), default=0.0)
         clock.advance(source if newest else "", newest, record.time, self._silent_after_s)
         tally.lines += len(lines)
@@ -219,10 +245,18 @@ class SignalStage:
         self._rules = rules
         self._behaviour = behaviour
         self._learn_until = learn_until or 0.0
+        self.paused_at: int | None = None  # no minute from here on is evaluated yet (a scan that has still to train)
         self._partitions: dict[Partition, PartitionState] = {}
         self._tenants: dict[tuple[Partition, str], Tenant] = {}
         self.thresholds: dict[str, float] = {}
         self.hubs: dict[str, frozenset[str]] = {}
+
+    def take_models(self, models: Models) -> None:
+        self._behaviour.models = models
+
+    def take_thresholds(self, found: Thresholds) -> None:
+        self.thresholds = found.risk
+        self.hubs = {tenant: frozenset(names) for tenant, names in found.hubs.items()}
 
     def gain(self, partition: Partition, changelog: Mapping[bytes, bytes]) -> None:
         self._partitions[partition] = PartitionState(dict(changelog))
@@ -241,18 +275,16 @@ class SignalStage:
             name = record.headers["tenant"]
             signals = msgspec.msgpack.decode(record.value, type=Signals)
             tenant = self._tenant(partition, name)
-            sent = tenant.take(signals, record.offset, tally)
-            outbox += self._alerts(name, sent, tally)
-            outbox += [_feature(f) for f in tenant.drain_features()]
+            outbox += self._outs(tenant, tenant.take(signals, record.offset, tally), tally)
         changes = [Change(p, k, v) for p in sorted(touched) for k, v in self._partitions[p].changes()]
         return outbox, changes
 
-    def finish(self, tally: Tally) -> list[Sent]:
+    def finish(self, tally: Tally) -> list[Out]:
         """End of a scan: close every open minute and send what still waits."""
-        sent: list[Sent] = []
+        outbox: list[Out] = []
         for tenant in self._tenants.values():
-            sent += tenant.close(tally)
-        return sent
+            outbox += self._outs(tenant, tenant.close(tally), tally)
+        return outbox
 
     def entries(self) -> dict[str, tuple[int, int]]:
         """table -> (entries, evictions), over all tenants."""
@@ -274,11 +306,11 @@ class SignalStage:
             found = self._tenants[partition, name] = Tenant(name, store, self)
         return found
 
-    def _alerts(self, tenant: str, sent: Sequence[Sent], tally: Tally) -> list[Out]:
-        outs = []
+    def _outs(self, tenant: "Tenant", sent: Sequence[Sent], tally: Tally) -> list[Out]:
+        outs = [_feature(f) for f in tenant.drain_features()]
         for one in sent:
             doc = document(one, self._rules.rules, self._config.language)
-            headers = {"kind": one.kind, "tenant": tenant, "level": one.alert.level}
+            headers = {"kind": one.kind, "tenant": one.alert.tenant, "severity": one.alert.level}
             outs.append(Out("alerts", one.alert.id.encode(), encode(doc), one.alert.last, headers))
         tally.sent += sent
         return outs
@@ -329,9 +361,10 @@ class Tenant:
             self._steps.setdefault(late, []).append(key)
         if signals.watermark > lanes.get(signals.lane, 0.0):
             lanes[signals.lane] = signals.watermark
-            self._progress.put("lanes", lanes, signals.watermark)
-        sent += self._advance(int(min(lanes.values(), default=0.0) // 60), tally)
-        return sent
+        if signals.idle and len(lanes) > 1:
+            del lanes[signals.lane]
+        self._progress.put("lanes", lanes, signals.watermark)
+        return sent + self._advance(int(min(lanes.values(), default=0.0) // 60), tally)
 
     def close(self, tally: Tally) -> list[Sent]:
         newest = max(self._steps, default=None)
@@ -347,6 +380,7 @@ class Tenant:
         """Evaluate all complete minutes before `until`, also the full hours between them."""
         progress = self._progress.get("steps") or {}
         done = int(progress.get("done", 0))
+        until = min(until, self._stage.paused_at or until)
         if until <= done:
             return []
         steps = {s for s in self._steps if s < until}
@@ -384,14 +418,14 @@ class Tenant:
         rules, models = self._stage._rules.rules, self._stage._behaviour.models
         seen = self._store.table("hit_days", int, entries_max=200_000, idle_max_s=7.0 * DAY_S)
         observations = []
-        for fact in sorted(hits, key=lambda f: (f.detector, f.key, f.first)):
+        for fact in sorted(hits, key=lambda f: (f.detector, f.key)):  # arrival order within
             day, key = fact.minute // 1440, f"{fact.detector}|{fact.key}"
             if seen.get(key) == day:
                 continue
             seen.put(key, day, fact.first)
             rule = rules[fact.detector]
             features.append(Feature(self._name, rule.id, fact.key, day, fact.first, (1.0,), f"rule:{rule.id}", fact.entities))
-            rate = models.rate(rule.id, "", (1.0,)) if models else None
+            rate = models.rate(rule.id, (1.0,)) if models else None
             observations.append(observation_of_hit(rule, _finding(fact, rule.attack), rate, self._name))
         return observations
 
@@ -405,12 +439,12 @@ def _finding(fact: Fact, attack: Sequence[str]) -> Finding:
         rate=None,
         first=fact.first,
         last=fact.first,
-        count=fact.count,
+        count=1,
         item=fact.item,
         entities=fact.entities,
         sentence={},
         reasons=(),
-        evidence=list(fact.evidence),
+        evidence=list(fact.evidence[:1]),
         attack=tuple(attack),
         extra=fact.extra,
     )

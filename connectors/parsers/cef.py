@@ -24,7 +24,9 @@ _ESCAPED = {"\\": "\\", "=": "=", "|": "|", "n": "\n", "r": "\n"}
 _TIME = re.compile(
     r"([A-Za-z]{3}) {1,2}(\d{1,2})(?: (\d{4}))? (\d{2}):(\d{2}):(\d{2})(?:\.(\d{1,9}))?(?: ([A-Za-z]{1,5}|[+-]\d\d:?\d\d))?"
 )
-_LABELLED = re.compile(r"(c(?:s|n|fp|6a)\d|deviceCustom(?:String|Number|FloatingPoint|Date|IPv6Address)\d|flex\w{1,16}\d)Label")
+_LABELLED = re.compile(
+    r"(c(?:s|n|fp|6a)\d|deviceCustom(?:String|Number|FloatingPoint|Date|IPv6Address)\d|flex\w{1,16}\d)Label"
+)
 
 _ABSENT = {"", "-", "N/A", "(no user)", "null", "(null)"}
 _TRANSPORT = {"1": "icmp", "6": "tcp", "17": "udp", "47": "gre", "50": "esp", "58": "ipv6-icmp", "132": "sctp"}

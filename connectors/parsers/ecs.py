@@ -7,7 +7,6 @@ text that is not quite JSON (surrogates, control characters, a cut end) takes a 
 import json
 import re
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -20,7 +19,7 @@ NAME = "ecs"
 
 DEPTH_MAX = 16  # objects nested deeper are kept as JSON text
 INTEGER_BITS = 63  # larger numbers are kept as text: neither the wire nor JavaScript holds them
-CUTS_MAX = 64  # places tried when looking for the end of what is readable of a cut object
+CUTS_MAX = 8  # places tried when looking for the end of what is readable of a cut object
 
 _TEXTS = {path for path in ECS_ATTRIBUTES if path not in {"@timestamp", "event.category", "event.type"}}
 _NUMBERS = {
@@ -34,9 +33,7 @@ _NUMBERS = {
 _TEXTS -= _NUMBERS
 _LISTS = {"event.category", "event.type"}
 _TIMES = ("@timestamp", "timestamp", "time", "ts", "eventTime", "event_time", "datetime", "date")
-_SPELLED = {"url.original": "url.path"}
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_CUT_AT = re.compile(r'[,{}\[\]]')
 
 _decode = msgspec.json.Decoder().decode
 _tolerant = json.JSONDecoder(strict=False, parse_constant=lambda _name: None)
@@ -180,3 +177,49 @@ def _without_surrogates(value: Any, depth: int = 0) -> Any:
     if isinstance(value, float) and value - value != 0:  # infinite or not a number
         return None
     return value
+
+
+def _time(fields: dict[str, Any], head: str, origin: Origin) -> float:
+    """The first usual key with a readable time, else that of a syslog envelope in front, else the arrival."""
+    for key in _TIMES:
+        stated = fields.get(key)
+        if stated is None:
+            continue
+        try:
+            if isinstance(stated, str):
+                digits = stated.isascii() and stated.replace(".", "", 1).isdigit() and len(stated) <= 19
+                at = from_epoch(float(stated)) if digits else from_iso(stated, origin.clock)
+            elif isinstance(stated, int | float) and not isinstance(stated, bool):
+                at = from_epoch(stated)
+            else:
+                continue
+        except (ValueError, OverflowError):
+            continue
+        if key == "@timestamp":
+            del fields[key]
+        return at
+    stamp = peel(head, origin).timestamp if head else None
+    return origin.received if stamp is None else stamp
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return value if isinstance(value, str) else str(value)
+
+
+def _number(value: Any) -> int | None:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**INTEGER_BITS:
+        return int(value)
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 18:
+        return int(value)
+    return None
+
+
+def _path(url: str) -> str | None:
+    rest = url.split("?", 1)[0]
+    if "://" in rest:
+        return "/" + rest.split("://", 1)[1].partition("/")[2]
+    return rest if rest.startswith("/") else None

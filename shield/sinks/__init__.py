@@ -4,8 +4,8 @@ Sink contract. A module `shield/sinks/<name>.py` offers
 
     class Config(SinkConfig)         its options, checked and documented from the type
     class Sink:
-        def __init__(self, config: Config, environ: Mapping[str, str]) -> None    ValueError when options or secrets are wrong
-        def send(self, alert, *, key, kind, attempt_time) -> Outcome              one attempt; never raises for the network
+        def __init__(self, config: Config, environ: Mapping[str, str]) -> None    ValueError when a secret is wrong
+        def send(self, alert, *, key, kind, attempt_time) -> Outcome              one attempt; no error of the network
         def close(self) -> None
 
 `environ` is where secrets named by an option are looked up; a sink keeps them out of its repr, its errors and its log.
@@ -25,8 +25,10 @@ _SECRET_BYTES_MAX = 4096  # of a secret file: what is larger is not a secret but
 
 
 class Backoff(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """When an attempt that failed is repeated: full jitter under a doubling ceiling, for all alerts of the sink together
-    while the receiver is away, and for one alert alone when only that one fails."""
+    """When an attempt that failed is repeated: full jitter under a doubling ceiling.
+
+    It holds for all alerts of the sink together while the receiver is away, for one alert when only that one fails.
+    """
 
     base_s: float = 0.5
     cap_s: float = 300.0
@@ -89,7 +91,8 @@ Outcome = Delivered | Retry | Rejected | Disabled
 class Sink(Protocol):
     def send(self, alert: Mapping[str, Any], *, key: str, kind: str, attempt_time: float) -> Outcome:
         """One attempt. `key` is the same for every attempt of one revision of one alert; `kind` is alert.created or
-        alert.updated; `attempt_time` is seconds since the epoch."""
+        alert.updated; `attempt_time` is seconds since the epoch.
+        """
 
     def close(self) -> None: ...
 

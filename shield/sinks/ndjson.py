@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -17,7 +18,7 @@ class Config(SinkConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Sink:
-    """Appends one line per alert. A line torn by a full disk or a kill is closed off, so the next one stays readable."""
+    """Appends one line per alert. A line torn by a full disk or a kill is closed off, so the next stays readable."""
 
     def __init__(self, config: Config, environ: Mapping[str, str]) -> None:
         del environ  # holds no secrets
@@ -60,11 +61,11 @@ class Sink:
         return self._file
 
     def _rotated(self) -> bool:
-        """logrotate moved the file away: the open one is no longer what the path names."""
+        """Logrotate moved the file away: the open one is no longer what the path names."""
         assert self._file is not None
         held = os.fstat(self._file)
         try:
-            named = os.stat(self._path)
+            named = Path(self._path).stat()
         except FileNotFoundError:
             return True
         return (held.st_dev, held.st_ino) != (named.st_dev, named.st_ino)

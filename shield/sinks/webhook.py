@@ -28,6 +28,7 @@ _SECRET_PREFIX = "whsec_"  # noqa: S105 - the marker that the standard puts befo
 _KEY_BYTES_MIN, _KEY_BYTES_MAX = 24, 64  # of the decoded key, from the standard
 _RETRIED = frozenset({408, 425, 429})
 _GONE = 410
+_CONNECT_S_MAX = 5.0  # one attempt must stay within the broker's session timeout, connecting included
 _RESPONSE_BYTES_MAX = 65_536  # read of an answer so that its connection can be used again; nothing in it is used
 
 
@@ -53,6 +54,8 @@ class Config(SinkConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
             raise ValueError("`url` is no URL") from None
         if url.scheme not in {"http", "https"} or not url.host:
             raise ValueError("`url` must be an https:// address")
+        if any(not 0 < len(label) < 64 for label in url.raw_host.decode("ascii").rstrip(".").split(".")):
+            raise ValueError("`url` names no host")
         if url.userinfo:
             raise ValueError("`url` must not hold a password")
         if url.scheme == "http" and not self.cleartext and not _is_loopback(url.host):
@@ -85,7 +88,7 @@ class Sink:
         self._timeout_s = config.timeout_s
         self._client = httpx.Client(
             verify=_tls(config),
-            timeout=config.timeout_s,
+            timeout=httpx.Timeout(config.timeout_s, connect=min(config.timeout_s, _CONNECT_S_MAX)),
             follow_redirects=False,
             trust_env=False,  # proxies, authorities and .netrc come from the options alone
             proxy=config.proxy,
@@ -101,13 +104,13 @@ class Sink:
             "webhook-timestamp": stamp,
             "webhook-signature": " ".join(sign(k, identity, stamp, body) for k in self._keys),
         }
+        deadline = time.monotonic() + self._timeout_s
         try:
             url, extensions = self._target()
             if url.host != self._url.host:
                 headers["host"] = self._url.netloc.decode("ascii")
-            # Not read to the end: an answer's body is of no use, and a slow one must not hold the queue.
             with self._client.stream("POST", url, content=body, headers=headers, extensions=extensions) as response:
-                self._drain(response)
+                _drain(response, deadline)
                 return _judge(response, attempt_time)
         except _NotAllowed as error:
             return Retry(str(error))
@@ -128,8 +131,9 @@ class Sink:
 
     def _target(self) -> tuple[httpx.URL, dict[str, Any]]:
         """Where to connect. With `allow`: the resolved and checked address itself, so that a second look-up (DNS
-        rebinding) cannot lead elsewhere; the certificate is still checked against the name."""
-        host = self._url.host
+        rebinding) cannot lead elsewhere; the certificate is still checked against the name.
+        """
+        host = self._url.raw_host.decode("ascii")
         if not self._networks or _literal(host) is not None:
             return self._url, {}
         port = self._url.port or (443 if self._url.scheme == "https" else 80)
@@ -139,16 +143,17 @@ class Sink:
                 return self._url.copy_with(host=address), {"sni_hostname": host}
         raise _NotAllowed("the receiver's name resolves to an address outside `allow`")
 
-    def _drain(self, response: httpx.Response) -> None:
-        """Read a short answer so that the connection can serve the next alert, but not for longer than one timeout."""
-        deadline, size = time.monotonic() + self._timeout_s, 0
-        try:
-            for chunk in response.iter_raw():
-                size += len(chunk)
-                if size > _RESPONSE_BYTES_MAX or time.monotonic() > deadline:
-                    return
-        except httpx.TransportError:
-            return  # the status has arrived: that is the answer
+
+def _drain(response: httpx.Response, deadline: float) -> None:
+    """Read a short answer, so that the connection can be used again; a long or slow one must not hold the queue."""
+    size = 0
+    try:
+        for chunk in response.iter_raw():
+            size += len(chunk)
+            if size > _RESPONSE_BYTES_MAX or time.monotonic() > deadline:
+                return
+    except httpx.TransportError:
+        return  # the status has arrived: that is the answer
 
 
 class _NotAllowed(Exception):  # noqa: N818 - an outcome of one look-up, caught in `send`
@@ -186,7 +191,7 @@ def _judge(response: httpx.Response, now: float) -> Outcome:
 
 
 def retry_after(text: str | None, now: float) -> float | None:
-    """Seconds that a Retry-After header asks for (delta seconds or HTTP date, RFC 9110 10.2.3); None when it says nothing."""
+    """Seconds that a Retry-After header asks for (RFC 9110, 10.2.3: seconds or an HTTP date), or None."""
     if text is None:
         return None
     text = text.strip()

@@ -1,0 +1,665 @@
+"""Logons and changes of rights on Unix: sshd, sudo, su, PAM of any program, cron, user and group administration, logind.
+
+Reads what syslog writes to auth.log or secure. Lines of other programs in these files stay events of their own.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from connectors.envelope import Envelope, peel
+from connectors.events import Event, Origin, ParseError
+
+NAME = "linux_auth"
+REPEATS_MAX = 100  # events made of one "message repeated n times" line; a guess in n is still a guess in n
+
+_SNIFF = re.compile(
+    r"[ /](?:sshd(?:-session|-auth)?|sudo|su|CRON|crond?|useradd|userdel|usermod|groupadd|groupdel|groupmod|passwd|chpasswd"
+    r"|gpasswd|chage|chfn|login|systemd-logind|dropbear|polkitd|pkexec|unix_chkpwd)(?:\(pam_unix\))?(?:\[\d{1,10}\])?: "
+    r"|: pam_\w{1,32}\("
+)
+
+_AUTHENTICATION = ("authentication",)
+_LOGON = ("authentication", "session")
+_SESSION = ("session",)
+_PROCESS = ("process",)
+_IAM = ("iam",)
+_NETWORK = ("network",)
+_INFO = ("info",)
+_START = ("start",)
+_END = ("end",)
+_DENIED = ("denied",)
+
+_ADDRESS = r"([0-9a-fA-F:]{0,39}[.:][0-9a-fA-F.:]{1,39}(?:%\w{1,16})?)"
+# The user is greedy: a name made to look like ` from 192.0.2.1 port 22` must not move the address.
+_SSH_LOGON = re.compile(
+    r"(Accepted|Failed|Postponed|Partial) (\S+) for (?:(invalid|illegal) user )?(.*) from (\S+)(?: port (\d{1,5}))?"
+    r"(?: ssh\d)?(?:: (.*?)|(?: .*)?)(?: \[preauth\])?",
+    re.DOTALL,
+)
+_SSH_INVALID = re.compile(r"(?:Invalid|Illegal) user (.*?) ?from (\S+?)(?: port (\d{1,5}))?(?: \[preauth\])?", re.DOTALL)
+_SSH_ENDED = re.compile(
+    r"(Connection closed|Connection reset|Disconnected|Disconnecting|Received disconnect)(?: by| from)?(?: remote host)?"
+    r"(?:(?: (?:authenticating|invalid))? user (.*))? " + _ADDRESS + r"(?: port (\d{1,5}))?(?::.*)?(?: .*)?",
+    re.DOTALL,
+)
+_SSH_ATTEMPTS = re.compile(
+    r"(?:error: )?maximum authentication attempts exceeded for (?:(?:invalid|illegal) user )?(.*) from (\S+)(?: port (\d{1,5}))?.*",
+    re.DOTALL,
+)
+_SSH_TOO_MANY = re.compile(
+    r"Disconnecting:? (?:.* )?Too many authentication failures(?: for (?:(?:invalid|illegal) user )?(.*?)(?: from (\S+)(?: port (\d{1,5}))?)?)?(?: ssh\d)?(?: \[preauth\])?",
+    re.DOTALL,
+)
+_SSH_PAM = re.compile(r"error: PAM: (.*?) for (?:(?:invalid|illegal) user )?(.*) from (\S+)(?: via .*)?", re.DOTALL)
+_SSH_REFUSED_USER = re.compile(r"User (.*) from (\S+) not allowed because (.*)", re.DOTALL)
+_SSH_SHELL = re.compile(r"(?:Starting|Close) session: (.*) for (\S+) from (\S+) port (\d{1,5}).*", re.DOTALL)
+_SSH_SCAN = (
+    "Did not receive identification",
+    "Bad protocol version",
+    "Unable to negotiate",
+    "fatal: Unable to negotiate",
+    "banner exchange",
+    "error: kex_exchange_identification",
+    "kex_exchange_identification",
+    "refused connect",
+    "reverse mapping",
+    "Address ",
+    "Nasty PTR",
+    "drop connection",
+    "fatal: Timeout",
+    "Timeout before",
+    "error: beginning MaxStartups",
+    "scanned from",
+)
+_PLACE = re.compile(r"(?:from|by|with|for|host|\[)[ \[]?" + _ADDRESS + r"(?:\]|\b)(?:(?: port |:)(\d{1,5}))?")
+_NETWORK_START = ("Connection from ",)
+
+_PAM = re.compile(r"(pam_\w{1,32})(?:\(([^():]{0,64})(?::(\w{1,32}))?\))?: ?(.*)", re.DOTALL)
+_SESSION_CHANGE = re.compile(r"session (opened|closed) for user (.*?)(?:\(uid=(\d{1,10})\))?(?: by (.*?)(?:\(uid=(\d{1,10})\))?)?")
+_PAM_PAIR = re.compile(r"\b(logname|uid|euid|tty|ruser|rhost|user)=(\S*)")
+_QUOTED_USER = re.compile(r"""\b[Uu]ser(?: name)?[ =:]+(?:['"<(\[]([^'">)\]]{1,256})|([^\s'",;:]{1,256}))""")
+_FOR = re.compile(r"\bfor (?:user )?'?([^\s']{1,256})")
+
+_SU = (
+    (re.compile(r"(?:pam_authenticate: .*|)(FAILED SU |BAD SU |)\(to (\S+)\) (\S*) on (\S+)"), (2, 3, 4)),
+    (re.compile(r"(Successful|FAILED) su for (\S+) by (\S+)"), (2, 3, 0)),
+    (re.compile(r"('su) (\S+?)' failed for (\S+)(?: on (\S+))?"), (2, 3, 4)),
+    (re.compile(r"('su) (\S+?)' succeeded for (\S+)(?: on (\S+))?"), (2, 3, 4)),
+    (re.compile(r"([+-]) (?P<tty>\S+) (?P<by>[^\s:-]+)[:-](?P<to>\S+)"), (4, 3, 2)),
+    (re.compile(r"(BAD SU) (?P<by>\S+) to (?P<to>\S+) on (?P<tty>\S+)"), (3, 2, 4)),
+    (re.compile(r"()(?P<by>\S+) to (?P<to>\S+) on (?P<tty>/dev/\S+)"), (3, 2, 4)),
+)
+_SU_FAILED = ("FAILED", "BAD SU", "-")
+_CRON_COMMAND = re.compile(r"\(([^()]{1,256})\) CMD \((.*)\)", re.DOTALL)
+_CRON_OTHER = re.compile(r"\(([^()]{1,256})\) ([A-Z][A-Z ]{1,40})(?: \((.*)\))?", re.DOTALL)
+_PAIR = re.compile(r"(\w{1,16})=([^,]*)")
+_QUOTED = re.compile(r"['`]([^'`]{0,256})'")
+_LOGIND = re.compile(r"New session (\S+) of user (.*?)\.?(?: of .*)?")
+_LOGIND_END = re.compile(r"(?:Removed session|Session) ([^\s.]+)(?: logged out)?.*", re.DOTALL)
+_LOGIN_FAILED = re.compile(r"FAILED LOGIN (?:SESSION )?.*?(?:\bFROM (\S+) )?FOR '?([^',]*)'?.*")
+_LOGIN_DONE = re.compile(r"(?:(ROOT) )?LOGIN ON '?(\S+?)'?(?: BY '?(\S+?)'?)?(?: FROM (\S+))?")
+_DROPBEAR = re.compile(
+    r"(?:(PAM |Password |Pubkey )auth succeeded|Bad (?:PAM )?password attempt|Login attempt)"
+    r" (?:for|by) (?:nonexistent user|a? ?nonexistent user|'(.*)')(?: with (?:\w+ )?key .*)? from (\S+?):(\d{1,5})",
+)
+_REPEATED = re.compile(r"message repeated (\d{1,9}) times: \[ ?(.*)\]", re.DOTALL)
+_NUMERIC_ADDRESS = re.compile(_ADDRESS)
+
+
+def sniff(text: str) -> bool:
+    return _SNIFF.search(text, 0, 256) is not None
+
+
+def parse(text: str, origin: Origin) -> Sequence[Event]:
+    envelope = peel(text, origin)
+    app = envelope.app
+    if app is None:
+        if not envelope.recognised:
+            raise ParseError("no syslog header")
+        return (_other(envelope, origin.received if envelope.timestamp is None else envelope.timestamp, None),)
+    at = envelope.timestamp
+    if at is None:
+        at = origin.received
+    message = envelope.message
+    if message.startswith("message repeated "):
+        repeated = _REPEATED.fullmatch(message)
+        if repeated is not None:
+            return (_read(envelope, at, app, repeated[2]),) * max(1, min(int(repeated[1]), REPEATS_MAX))
+    return (_read(envelope, at, app, message),)
+
+
+def _read(envelope: Envelope, at: float, app: str, message: str) -> Event:
+    if message.startswith("pam_"):
+        found = _pam(envelope, at, app, message)
+    elif app.endswith("(pam_unix)"):  # before Linux-PAM 0.99: sshd(pam_unix)[1234]: ...
+        app = app[:-10]
+        found = _pam(envelope, at, app, f"pam_unix({app}): {message}")
+    else:
+        reader = _READERS.get(app) or _READERS.get(app.rpartition("/")[2].lower())
+        found = reader(envelope, at, message) if reader is not None else None
+    return found if found is not None else _other(envelope, at, app)
+
+
+def _other(envelope: Envelope, at: float, app: str | None) -> Event:
+    return Event(
+        timestamp=at,
+        event_module=NAME,
+        event_dataset=f"linux_auth.{_KINDS.get(app, 'other')}" if app is not None else "linux_auth.other",
+        event_type=_INFO,
+        message=envelope.message,
+        host_name=envelope.host,
+        process_name=app,
+        process_pid=envelope.pid,
+        service_name="ssh" if app in _SSH_APPS else None,
+    )
+
+
+_SSH_APPS = frozenset({"sshd", "sshd-session", "sshd-auth"})
+
+
+def _sshd(envelope: Envelope, at: float, message: str) -> Event | None:
+    first = message[:6]
+    if first in _SSH_LOGON_STARTS:
+        logon = _SSH_LOGON.fullmatch(message)
+        if logon is not None:
+            word, method, invalid, user, address, port, signature = logon.groups()
+            fields: dict[str, Any] = {"system.auth.ssh.event": word, "system.auth.ssh.method": method}
+            if signature:
+                fields["system.auth.ssh.signature"] = signature
+            if invalid:
+                fields["system.auth.ssh.invalid_user"] = True
+            accepted = word == "Accepted"
+            return Event(
+                timestamp=at,
+                event_module=NAME,
+                event_dataset="linux_auth.sshd",
+                event_category=_LOGON if accepted else _AUTHENTICATION,
+                event_type=_INFO,
+                event_action="ssh_login",
+                event_outcome="success" if accepted else "failure" if word == "Failed" else "unknown",
+                message=message,
+                host_name=envelope.host,
+                user_name=user or None,
+                source_ip=_address(address, fields),
+                source_port=int(port) if port is not None else None,
+                process_name=envelope.app,
+                process_pid=envelope.pid,
+                service_name="ssh",
+                fields=fields,
+            )
+    return _sshd_refusal(envelope, at, message, first) or _sshd_connection(envelope, at, message)
+
+
+_SSH_LOGON_STARTS = frozenset({"Accept", "Failed", "Postpo", "Partia"})
+
+
+def _sshd_refusal(envelope: Envelope, at: float, message: str, first: str) -> Event | None:
+    """Logons that failed in other words than `Failed`."""
+    word, reason = "", None
+    user: str | None
+    address: str | None
+    port: str | None = None
+    if first in {"Invali", "Illega"}:
+        match = _SSH_INVALID.fullmatch(message)
+        if match is None:
+            return None
+        word = "Invalid"
+        user, address, port = match.groups()
+    elif first == "error:" and (match := _SSH_PAM.fullmatch(message)) is not None:
+        word = "Failed"
+        reason, user, address = match.groups()
+    elif first in {"error:", "maximu"} and (match := _SSH_ATTEMPTS.fullmatch(message)) is not None:
+        word, reason = "Failed", "maximum authentication attempts exceeded"
+        user, address, port = match.groups()
+    elif first == "Discon" and (match := _SSH_TOO_MANY.fullmatch(message)) is not None:
+        word, reason = "Failed", "too many authentication failures"
+        user, address, port = match.groups()
+        ended = _SSH_ENDED.fullmatch(message)
+        if user is None and ended is not None:
+            user, address, port = ended.group(2, 3, 4)
+    elif first == "User r" or (first[:5] == "User " and " not allowed because " in message):
+        match = _SSH_REFUSED_USER.fullmatch(message)
+        if match is None:
+            return None
+        word = "Failed"
+        user, address, reason = match.groups()
+    elif message.startswith("PAM ") and "authentication failure" in message:
+        return _pam(envelope, at, "sshd", f"pam_unix(sshd:auth): {message}")
+    else:
+        return None
+    fields: dict[str, Any] = {"system.auth.ssh.event": word}
+    if reason:
+        fields["event.reason"] = reason
+    return Event(
+        timestamp=at,
+        event_module=NAME,
+        event_dataset="linux_auth.sshd",
+        event_category=_AUTHENTICATION,
+        event_type=_INFO,
+        event_action="ssh_login",
+        event_outcome="failure",
+        message=message,
+        host_name=envelope.host,
+        user_name=user or None,
+        source_ip=_address(address, fields) if address else None,
+        source_port=int(port) if port else None,
+        process_name=envelope.app,
+        process_pid=envelope.pid,
+        service_name="ssh",
+        fields=fields,
+    )
+
+
+def _sshd_connection(envelope: Envelope, at: float, message: str) -> Event | None:
+    """Connections without a logon: ended, refused, probed."""
+    fields: dict[str, Any] = {}
+    user = None
+    ended = _SSH_ENDED.match(message) if message[:4] in {"Conn", "Disc", "Rece"} else None
+    if ended is not None:
+        _, user, address, port = ended.groups()
+        action, kind, category = "ssh_disconnect", _END, _SESSION
+    elif message.startswith(("Starting session", "Close session")) and (shell := _SSH_SHELL.fullmatch(message)):
+        fields["system.auth.ssh.session"] = shell[1]
+        _, user, address, port = shell.groups()
+        starts = message[0] == "S"
+        action, kind, category = "ssh_session", _START if starts else _END, _SESSION
+    else:
+        place = _PLACE.search(message)
+        if place is None:
+            return None
+        address, port = place.groups()
+        scan = message.startswith(_SSH_SCAN)
+        if message.startswith("Did not receive identification"):
+            fields["system.auth.ssh.dropped_ip"] = address
+        action, category = "ssh_scan" if scan else "ssh_connection", _NETWORK
+        kind = _START if message.startswith("Connection from ") else _INFO
+    return Event(
+        timestamp=at,
+        event_module=NAME,
+        event_dataset="linux_auth.sshd",
+        event_category=category,
+        event_type=kind,
+        event_action=action,
+        message=message,
+        host_name=envelope.host,
+        user_name=user or None,
+        source_ip=address,
+        source_port=int(port) if port else None,
+        process_name=envelope.app,
+        process_pid=envelope.pid,
+        service_name="ssh",
+        fields=fields,
+    )
+
+
+def _address(text: str, fields: dict[str, Any]) -> str | None:
+    """The address, or None for a host name, which then stands in `source.domain`."""
+    if _NUMERIC_ADDRESS.fullmatch(text) is not None:
+        return text
+    if text != "UNKNOWN":
+        fields["source.domain"] = text
+    return None
+
+
+def _sudo(envelope: Envelope, at: float, message: str) -> Event | None:
+    user, colon, rest = message.partition(" : ")
+    before, found, command = rest.partition("COMMAND=")
+    if not colon or not (found or "TTY=" in before):
+        return None
+    fields: dict[str, Any] = {}
+    target = None
+    error = None
+    for part in before.split(" ; "):
+        name, equals, value = part.partition("=")
+        if not equals:
+            if name.strip():
+                error = name.strip()
+        elif name == "USER":
+            target = value.strip(" ;")
+        elif name in _SUDO_FIELDS:
+            fields[_SUDO_FIELDS[name]] = value.strip(" ;")
+    if target:
+        fields["system.auth.sudo.user"] = fields["user.effective.name"] = target
+    if error:
+        fields["system.auth.sudo.error"] = fields["event.reason"] = error
+    if found:
+        fields["system.auth.sudo.command"] = command
+    refused = error is not None and error != "(command continued)"
+    return Event(
+        timestamp=at,
+        event_module=NAME,
+        event_dataset="linux_auth.sudo",
+        event_category=_PROCESS,
+        event_type=_DENIED if refused else _START,
+        event_action="sudo_command",
+        event_outcome="failure" if refused else "success",
+        message=message,
+        host_name=envelope.host,
+        user_name=user.strip(),
+        process_name=envelope.app,
+        process_pid=envelope.pid,
+        process_command_line=command if found else None,
+        fields=fields,
+    )
+
+
+_SUDO_FIELDS = {
+    "TTY": "system.auth.sudo.tty",
+    "PWD": "system.auth.sudo.pwd",
+    "GROUP": "system.auth.sudo.group",
+    "CHROOT": "system.auth.sudo.chroot",
+    "TSID": "system.auth.sudo.session",
+    "ENV": "system.auth.sudo.env",
+}
+
+
+def _pam(envelope: Envelope, at: float, app: str, message: str) -> Event | None:
+    head = _PAM.fullmatch(message)
+    if head is None:
+        return None
+    module, service, stage, said = head.groups()
+    fields: dict[str, Any] = {"system.auth.pam.module": module}
+    if service:
+        fields["system.auth.pam.service"] = service
+    if stage:
+        fields["system.auth.pam.stage"] = stage
+    user = source = outcome = None
+    action, category, kind = "pam", _AUTHENTICATION, _INFO
+    if said.startswith("session "):
+        change = _SESSION_CHANGE.fullmatch(said)
+        if change is not None:
+            opened, user, uid, by, by_uid = change.groups()
+            category, outcome = _SESSION, "success"
+            action, kind = ("session_opened", _START) if opened == "opened" else ("session_closed", _END)
+            if uid is not None:
+                fields["user.id"] = uid
+            if by:
+                fields["system.auth.pam.by"] = by
+            if by_uid is not None:
+                fields["system.auth.pam.by_uid"] = by_uid
+    elif "authentication failure" in said or "authentication success" in said:
+        action, outcome = "authentication", "failure" if "authentication failure" in said else "success"
+        for name, value in _PAM_PAIR.findall(said):
+            if not value:
+                continue
+            if name == "user":
+                user = value
+            elif name == "rhost":
+                source = _address(value, fields)
+            else:
+                fields["system.auth.pam." + name] = value
+    elif stage == "chauthtok" and (target := _FOR.search(said)) is not None:
+        user = target[1]
+        category, action, kind = _IAM, "password_changed" if "changed" in said else "password_change", ("user", "change")
+        outcome = "success" if "password changed" in said else "failure" if "fail" in said else None
+    else:
+        named = _QUOTED_USER.search(said)
+        if named is not None:
+            user = named[1] or named[2]
+            if user == "unknown":
+                user = None
+        if "not met" in said or "fail" in said or "denied" in said or "locked" in said or said.startswith("check pass"):
+            action, outcome = "authentication", "failure"
+        elif "granted access" in said or "success" in said:
+            action, outcome = "authentication", "success"
+    ssh = app in _SSH_APPS
+    return Event(
+        timestamp=at,
+        event_module=NAME,
+        event_dataset="linux_auth.pam",
+        event_category=category,
+        event_type=kind,
+        event_action=action,
+        event_outcome=outcome,
+        message=envelope.message,
+        host_name=envelope.host,
+        user_name=user or None,
+        source_ip=source,
+        process_name=app,
+        process_pid=envelope.pid,
+        service_name="ssh" if ssh else None,
+        fields=fields,
+    )
+
+
+def _su(envelope: Envelope, at: float, message: str) -> Event | None:
+    for pattern, (to, by, tty) in _SU:
+        match = pattern.fullmatch(message)
+        if match is None:
+            continue
+        fields: dict[str, Any] = {"user.effective.name": match[to]}
+        if tty and match[tty]:
+            fields["system.auth.su.tty"] = match[tty]
+        failed = (match[1] or "").startswith(_SU_FAILED) or " failed " in message
+        return Event(
+            timestamp=at,
+            event_module=NAME,
+            event_dataset="linux_auth.su",
+            event_category=_LOGON if not failed else _AUTHENTICATION,
+            event_type=_START if not failed else _INFO,
+            event_action="su",
+            event_outcome="failure" if failed else "success",
+            message=message,
+            host_name=envelope.host,
+            user_name=match[by] or None,
+            process_name=envelope.app,
+            process_pid=envelope.pid,
+            fields=fields,
+        )
+    return None
+
+
+def _cron(envelope: Envelope, at: float, message: str) -> Event | None:
+    command = _CRON_COMMAND.fullmatch(message)
+    if command is not None:
+        return Event(
+            timestamp=at,
+            event_module=NAME,
+            event_dataset="linux_auth.cron",
+            event_category=_PROCESS,
+            event_type=_START,
+            event_action="cron_command",
+            message=message,
+            host_name=envelope.host,
+            user_name=command[1],
+            process_name=envelope.app,
+            process_pid=envelope.pid,
+            process_command_line=command[2].strip(),
+        )
+    other = _CRON_OTHER.fullmatch(message)
+    if other is None:
+        return None
+    return Event(
+        timestamp=at,
+        event_module=NAME,
+        event_dataset="linux_auth.cron",
+        event_type=_INFO,
+        event_action="cron_" + other[2].strip().lower().replace(" ", "_"),
+        message=message,
+        host_name=envelope.host,
+        user_name=other[1],
+        process_name=envelope.app,
+        process_pid=envelope.pid,
+    )
+
+
+def _accounts(envelope: Envelope, at: float, message: str) -> Event | None:
+    """useradd, usermod, passwd and their kin: who or which group was created, changed or deleted."""
+    fields: dict[str, Any] = {}
+    program = (envelope.app or "").rpartition("/")[2]
+    user = None
+    start = message[:10]
+    about_group = start.startswith(("new group", "group ")) or program.startswith("group")
+    if start.startswith("new user"):
+        kind, action = ("user", "creation"), "added-user-account"
+    elif start.startswith("new group") or (about_group and " added " in message):
+        kind, action = ("group", "creation"), "added-group-account"
+    elif program in {"userdel", "groupdel"} or "delete" in start or "remove" in start:
+        kind, action = ("group", "deletion"), "deleted-group-account"
+        if program == "userdel" and "group" not in message:
+            kind, action = ("user", "deletion"), "deleted-user-account"
+    elif " to group " in message or " to shadow group " in message:
+        kind, action = ("group", "change"), "added-user-to-group"
+    elif "password" in message and program in {"passwd", "usermod", "chpasswd"}:
+        kind, action = ("user", "change"), "changed-password"
+    else:
+        kind, action = ("group" if about_group else "user", "change"), f"{program}-change"
+    quoted = _QUOTED.findall(message)
+    for name, value in _PAIR.findall(message):
+        target = _ACCOUNT_FIELDS.get(name)
+        if name == "name" and kind[0] == "user":
+            user = value
+        elif name == "name":
+            fields["group.name"] = value
+        elif target is not None:
+            fields[target] = value
+    if quoted:
+        to_group = " group " in message and len(quoted) > 1
+        if to_group:
+            user, fields["group.name"] = quoted[0], quoted[1]
+        elif kind[0] == "group" and "group.name" not in fields:
+            fields["group.name"] = quoted[0]
+        elif user is None:
+            user = quoted[0]
+    elif user is None and kind[0] == "user" and (target_user := _FOR.search(message)) is not None:
+        user = target_user[1]
+    failed = "fail" in message or "cannot" in message
+    return Event(
+        timestamp=at,
+        event_module=NAME,
+        event_dataset=f"linux_auth.{program}",
+        event_category=_IAM,
+        event_type=kind,
+        event_action=action,
+        event_outcome="failure" if failed else "success",
+        message=message,
+        host_name=envelope.host,
+        user_name=user,
+        process_name=envelope.app,
+        process_pid=envelope.pid,
+        fields=fields,
+    )
+
+
+_ACCOUNT_FIELDS = {
+    "UID": "user.id",
+    "GID": "group.id",
+    "home": "system.auth.useradd.home",
+    "shell": "system.auth.useradd.shell",
+    "from": "system.auth.useradd.from",
+}
+
+
+def _login(envelope: Envelope, at: float, message: str) -> Event | None:
+    fields: dict[str, Any] = {}
+    failed = _LOGIN_FAILED.fullmatch(message)
+    if failed is not None:
+        address, user = failed.groups()
+        if user == "UNKNOWN":
+            user = None
+    else:
+        done = _LOGIN_DONE.fullmatch(message)
+        if done is None:
+            return None
+        root, fields["system.auth.login.tty"], user, address = done.groups()
+        user = user or ("root" if root else None)
+    return Event(
+        timestamp=at,
+        event_module=NAME,
+        event_dataset="linux_auth.login",
+        event_category=_AUTHENTICATION if failed else _LOGON,
+        event_type=_INFO if failed else _START,
+        event_action="logon",
+        event_outcome="failure" if failed else "success",
+        message=message,
+        host_name=envelope.host,
+        user_name=user or None,
+        source_ip=_address(address, fields) if address else None,
+        process_name=envelope.app,
+        process_pid=envelope.pid,
+        service_name="login",
+        fields=fields,
+    )
+
+
+def _logind(envelope: Envelope, at: float, message: str) -> Event | None:
+    opened = _LOGIND.fullmatch(message)
+    ended = _LOGIND_END.fullmatch(message) if opened is None else None
+    session = opened or ended
+    if session is None:
+        return None
+    return Event(
+        timestamp=at,
+        event_module=NAME,
+        event_dataset="linux_auth.logind",
+        event_category=_SESSION,
+        event_type=_START if opened else _END,
+        event_action="session_opened" if opened else "session_closed",
+        event_outcome="success",
+        message=message,
+        host_name=envelope.host,
+        user_name=opened[2] if opened else None,
+        process_name=envelope.app,
+        process_pid=envelope.pid,
+        fields={"system.auth.session.id": session[1]},
+    )
+
+
+def _dropbear(envelope: Envelope, at: float, message: str) -> Event | None:
+    logon = _DROPBEAR.match(message)
+    if logon is None:
+        return None
+    method, user, address, port = logon.groups()
+    fields: dict[str, Any] = {}
+    if method:
+        fields["system.auth.ssh.method"] = "publickey" if method == "Pubkey " else "password"
+    return Event(
+        timestamp=at,
+        event_module=NAME,
+        event_dataset="linux_auth.dropbear",
+        event_category=_LOGON if method else _AUTHENTICATION,
+        event_type=_INFO,
+        event_action="ssh_login",
+        event_outcome="success" if method else "failure",
+        message=message,
+        host_name=envelope.host,
+        user_name=user,
+        source_ip=_address(address, fields),
+        source_port=int(port),
+        process_name=envelope.app,
+        process_pid=envelope.pid,
+        service_name="ssh",
+        fields=fields,
+    )
+
+
+_ACCOUNT_PROGRAMS = (
+    "useradd adduser userdel deluser usermod groupadd addgroup groupdel delgroup groupmod passwd chpasswd gpasswd chage chfn chsh"
+).split()
+_READERS: dict[str, Callable[[Envelope, float, str], Event | None]] = {
+    "sshd": _sshd,
+    "sshd-session": _sshd,
+    "sshd-auth": _sshd,
+    "sudo": _sudo,
+    "su": _su,
+    "cron": _cron,
+    "crond": _cron,
+    "anacron": _cron,
+    "login": _login,
+    "systemd-logind": _logind,
+    "dropbear": _dropbear,
+} | dict.fromkeys(_ACCOUNT_PROGRAMS, _accounts)
+_KINDS = {
+    "sshd": "sshd",
+    "sshd-session": "sshd",
+    "sshd-auth": "sshd",
+    "sudo": "sudo",
+    "su": "su",
+    "cron": "cron",
+    "CRON": "cron",
+    "crond": "cron",
+    "login": "login",
+    "systemd-logind": "logind",
+    "dropbear": "dropbear",
+} | {name: name for name in _ACCOUNT_PROGRAMS}

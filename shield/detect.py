@@ -1,0 +1,126 @@
+"""The detect role: one synchronous loop that turns raw records into signals and signals into alerts, one commit per batch."""
+
+import time
+from collections.abc import Callable, Iterable
+
+import structlog
+
+from shield.broker import Batch, Broker, BrokerDown, Change, Fenced, Limits, Out, Partition, Record
+from shield.metrics import Metrics
+from shield.models import ModelShelf
+from shield.pipeline import RawStage, SignalStage, Tally
+
+SIGNALS = "signals"
+TICK_S = 1.0  # how often idle tenants are looked at
+MODELS_S = 15.0  # how often new models are looked for
+RETRY_S = 1.0
+
+log = structlog.get_logger()
+
+
+class Detect:
+    """One worker. Nothing it does in a turn is visible before the turn's commit."""
+
+    def __init__(self, broker: Broker, raw: RawStage, signals: SignalStage, shelf: ModelShelf, metrics: Metrics, limits: Limits) -> None:
+        self._broker = broker
+        self._raw = raw
+        self._signals = signals
+        self._shelf = shelf
+        self._metrics = metrics
+        self._limits = limits
+        self._held: set[Partition] = set()
+        self._ticked = self._looked = 0.0
+
+    def run(self, stop: Callable[[], bool], beat: Callable[[], None]) -> None:
+        while not stop():
+            beat()
+            try:
+                self.turn(time.time())
+            except Fenced:
+                self._metrics.fenced()
+                log.warning("lost partitions to another worker; nothing of the batch was committed")
+            except BrokerDown as error:
+                log.warning("broker does not answer, trying again", error=str(error))
+                time.sleep(RETRY_S)
+
+    def turn(self, now: float) -> Batch:
+        """Poll, process, commit."""
+        started = time.perf_counter()
+        batch = self._broker.poll(self._limits)
+        self._assign(batch)
+        if now - self._looked >= MODELS_S:
+            self._looked = now
+            self._shelf.refresh(self._broker, self._signals)
+        polled = time.perf_counter()
+        tally = Tally()
+        try:
+            outbox, changes = self._process(batch.records, tally)
+        except Exception:  # a defect of ours: find the one record, keep the others (the worker is where crashes end)
+            log.exception("a batch crashed; its records are now taken one by one")
+            self._isolate(batch)
+            return batch
+        if batch.caught_up and not batch.records and now - self._ticked >= TICK_S:
+            self._ticked = now
+            for partition, tenant in self._raw.idle_tenants():
+                more, changed = self._raw.tick(partition, tenant, now)
+                outbox += more
+                changes += changed
+        processed = time.perf_counter()
+        if batch.records or outbox or changes:
+            self._broker.commit(batch, outbox, changes)
+            self._metrics.batch(tally, poll_s=polled - started, process_s=processed - polled, commit_s=time.perf_counter() - processed)
+            self._metrics.state(self._signals.entries())
+            self._metrics.lag(self._broker.lag())
+        return batch
+
+    def _process(self, records: list[Record], tally: Tally) -> tuple[list[Out], list[Change]]:
+        signals = [r for r in records if r.topic == SIGNALS]
+        outbox, changes = self._raw.process([r for r in records if r.topic != SIGNALS], tally) if len(signals) < len(records) else ([], [])
+        if signals:
+            tally.signals = len(signals)
+            more, changed = self._signals.process(signals, tally)
+            outbox += more
+            changes += changed
+        return outbox, changes
+
+    def _assign(self, batch: Batch) -> None:
+        for partition in batch.lost:
+            self._stage(partition).lose(partition)
+            self._held.discard(partition)
+        for partition in batch.gained:
+            self._restore(partition)
+            self._held.add(partition)
+
+    def _restore(self, partition: Partition) -> None:
+        stage = self._stage(partition)
+        stage.lose(partition)
+        stage.gain(partition, self._broker.restore(partition))
+
+    def _stage(self, partition: Partition) -> RawStage | SignalStage:
+        return self._signals if partition[0] == SIGNALS else self._raw
+
+    def _isolate(self, batch: Batch) -> None:
+        """Process a crashed batch record by record; one that crashes again goes to the dead letters."""
+        for partition in self._held:
+            self._restore(partition)
+        outbox: list[Out] = []
+        changes: dict[tuple[Partition, bytes], Change] = {}
+        tally = Tally()
+        for record in batch.records:
+            try:
+                more, changed = self._process([record], tally)
+            except Exception as error:
+                log.exception("a record crashed the worker twice and goes to the dead letters", topic=record.topic, offset=record.offset)
+                headers = {**record.headers, "stage": "detect", "reason": f"crashed the worker: {type(error).__name__}"}
+                headers["origin"] = f"{record.topic}:{record.partition}:{record.offset}:0"
+                more, changed = [Out("dead", record.key, record.value, record.time, headers)], []
+                tally.dead["crashed the worker"] = tally.dead.get("crashed the worker", 0) + 1
+            outbox += more
+            changes.update({(c.partition, c.key): c for c in changed})
+        self._broker.commit(batch, outbox, changes.values())
+        self._metrics.batch(tally, poll_s=0.0, process_s=0.0, commit_s=0.0)
+
+
+def foreign_topics(topics: Iterable[str | None]) -> list[str]:
+    """Topics that other producers fill, as the broker names them."""
+    return [f"={topic}" for topic in topics if topic]

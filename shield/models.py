@@ -1,0 +1,135 @@
+"""Models and thresholds on their topic: trained from the learning history, signed, taken up by running workers."""
+
+import hashlib
+import hmac
+import os
+import secrets
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from detectors.behaviour import Learning, Models, fit
+from detectors.behaviour.models import ModelRefused
+from detectors.facts import Feature
+from shield.broker import Broker, EmbeddedConfig, Out
+from shield.config import Config
+from shield.pipeline import SignalStage, Thresholds
+from shield.risk import STEP_DOWN, named, risk_of
+
+TOPIC = "models"
+MODELS_KEY = b"models"
+THRESHOLDS_KEY = b"thresholds"
+THRESHOLD_MIN = 1.5  # a single finding that is seen more often than once a month never alerts alone
+SEED = 20_261_124
+
+log = structlog.get_logger()
+
+
+def signing_key(config: Config) -> bytes:
+    """From the environment or a file; beside an embedded broker one is made on first use. Raises LookupError."""
+    given = os.environ.get(config.models.key_env)
+    if given:
+        return given.encode()
+    if config.models.key_file:
+        return Path(config.models.key_file).read_bytes().strip()
+    if not isinstance(config.broker, EmbeddedConfig):
+        raise LookupError(f"models are signed: set {config.models.key_env} or `models.key_file`")
+    path = Path(config.broker.path).with_suffix(".models.key")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
+            file.write(secrets.token_hex(32))
+    except FileExistsError:
+        pass
+    return path.read_bytes().strip()
+
+
+def train(features: Iterable[Feature], config: Config) -> tuple[Models, Thresholds]:
+    """Calibration, forests and thresholds from the learning history. Deterministic for the same history."""
+    kept: dict[tuple[str, str, str, int, float], Feature] = {}
+    for feature in features:  # the last point per detector, key and day wins; hours of forests stay apart
+        hour = feature.time // 3600 if len(feature.values) > 3 else 0.0
+        kept[feature.tenant, feature.detector, feature.key, feature.day, hour] = feature
+    history = [kept[k] for k in sorted(kept)]
+    models = fit(history, learning=config.learning, seed=SEED)
+    return models, thresholds(history, models, config.learning, config.alerts.budget_per_day, config.alerts.hub_links_max)
+
+
+def thresholds(history: list[Feature], models: Models, learning: Learning, budget_per_day: float, hub_links_max: int) -> Thresholds:
+    """Per tenant the risk that would have opened `budget_per_day` alerts on the calibration days (days after warm-up)."""
+    days: dict[str, set[int]] = defaultdict(set)
+    links: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    for feature in history:
+        days[feature.tenant].add(feature.day)
+        names = [named(e) for e in feature.entities]
+        for name in names:
+            links[feature.tenant][name].update(n for n in names if n != name)
+    hubs = {t: sorted(n for n, others in linked.items() if len(others) > hub_links_max) for t, linked in links.items()}
+    best: dict[tuple[str, int, str], dict[str, float]] = defaultdict(dict)
+    for feature in history:
+        first = min(days[feature.tenant]) + learning.warmup_days
+        if feature.day < first or not feature.family:
+            continue
+        rate = models.rate(feature.detector, feature.values)
+        risk = risk_of(rate, 0)
+        for entity in feature.entities:
+            name = named(entity)
+            if risk > 0 and name not in hubs.get(feature.tenant, ()):
+                families = best[feature.tenant, feature.day, name]
+                families[feature.family] = max(risk, families.get(feature.family, 0.0))
+    risks: dict[str, list[float]] = defaultdict(list)
+    for (tenant, _, _), families in best.items():
+        risks[tenant].append(sum(r * STEP_DOWN**i for i, r in enumerate(sorted(families.values(), reverse=True))))
+    found: dict[str, float] = {}
+    for tenant, seen in days.items():
+        calibrated = max(1, max(seen) - min(seen) + 1 - learning.warmup_days)
+        allowed = int(budget_per_day * calibrated)
+        ranked = sorted(risks[tenant], reverse=True)
+        level = ranked[allowed] if allowed < len(ranked) else 0.0
+        found[tenant] = max(THRESHOLD_MIN, level + 0.05)
+    if found:
+        found["*"] = max(found.values())
+    return Thresholds(found, hubs, budget_per_day)
+
+
+def records(models: Models, limits: Thresholds, key: bytes, now: float) -> list[Out]:
+    body = msgspec.msgpack.encode(limits)
+    signed = hmac.new(key, body, hashlib.sha256).digest() + body
+    return [Out(TOPIC, MODELS_KEY, models.encode(key), now), Out(TOPIC, THRESHOLDS_KEY, signed, now)]
+
+
+class ModelShelf:
+    """The newest models that carry our signature; anything else is refused and logged."""
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+        self._seen: dict[bytes, int] = {}
+
+    def refresh(self, broker: Broker, stage: SignalStage) -> None:
+        newest = {record.key: record for record in broker.read(TOPIC)}
+        for key, record in newest.items():
+            if self._seen.get(key) == record.offset:
+                continue
+            self._seen[key] = record.offset
+            try:
+                if key == MODELS_KEY:
+                    stage.take_models(Models.decode(record.value, self._key))
+                elif key == THRESHOLDS_KEY:
+                    stage.take_thresholds(open_thresholds(record.value, self._key))
+            except ModelRefused as error:
+                log.error("a model was refused", reason=str(error))
+
+
+def open_thresholds(signed: bytes, key: bytes) -> Thresholds:
+    digest, body = signed[:32], signed[32:]
+    if not hmac.compare_digest(digest, hmac.new(key, body, hashlib.sha256).digest()):
+        raise ModelRefused("the thresholds do not carry our signature")
+    return msgspec.msgpack.decode(body, type=Thresholds)
+
+
+def learning_history(broker: Broker) -> Iterator[Feature]:
+    for record in broker.read("features"):
+        yield msgspec.msgpack.decode(record.value, type=Feature)
