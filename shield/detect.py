@@ -1,7 +1,8 @@
 """The detect role: one synchronous loop that turns raw records into signals and signals into alerts, one commit per batch."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable
 
 import structlog
 
@@ -13,6 +14,7 @@ from shield.pipeline import RawStage, SignalStage, Tally
 SIGNALS = "signals"
 TICK_S = 1.0  # how often idle tenants are looked at
 MODELS_S = 15.0  # how often new models are looked for
+LAG_S = 5.0  # how often the broker is asked for the lag
 RETRY_S = 1.0
 
 log = structlog.get_logger()
@@ -29,7 +31,8 @@ class Detect:
         self._metrics = metrics
         self._limits = limits
         self._held: set[Partition] = set()
-        self._ticked = self._looked = 0.0
+        self._ticked = self._looked = self._lag_seen = 0.0
+        self._evicted: dict[str, int] = {}
 
     def run(self, stop: Callable[[], bool], beat: Callable[[], None]) -> None:
         while not stop():
@@ -45,13 +48,13 @@ class Detect:
 
     def turn(self, now: float) -> Batch:
         """Poll, process, commit."""
-        started = time.perf_counter()
-        batch = self._broker.poll(self._limits)
+        metrics = self._metrics
+        with metrics.phase("poll"):
+            batch = self._broker.poll(self._limits)
         self._assign(batch)
         if now - self._looked >= MODELS_S:
             self._looked = now
             self._shelf.refresh(self._broker, self._signals)
-        polled = time.perf_counter()
         tally = Tally()
         try:
             outbox, changes = self._process(batch.records, tally)
@@ -65,20 +68,46 @@ class Detect:
                 more, changed = self._raw.tick(partition, tenant, now)
                 outbox += more
                 changes += changed
-        processed = time.perf_counter()
         if batch.records or outbox or changes:
-            self._broker.commit(batch, outbox, changes)
-            self._metrics.batch(tally, poll_s=polled - started, process_s=processed - polled, commit_s=time.perf_counter() - processed)
-            self._metrics.state(self._signals.entries())
-            self._metrics.lag(self._broker.lag())
+            with metrics.phase("commit"):
+                self._broker.commit(batch, outbox, changes)
+            self._count(tally, now)
         return batch
+
+    def _count(self, tally: Tally, now: float) -> None:
+        """Metrics, once per batch."""
+        metrics = self._metrics
+        metrics.ingested(tally.ingested, tally.bytes)
+        metrics.rejected(tally.dead)
+        for reason, amount in tally.dead.items():
+            metrics.dead("parse", reason, amount)
+        metrics.source_times({key: (at, at - received) for key, (at, received) in tally.newest.items()})
+        for at, _ in tally.newest.values():
+            metrics.event_lag(max(0.0, now - at))
+        metrics.matched(tally.matches)
+        metrics.observed(tally.observations)
+        created = Counter((s.alert.rule or "behaviour", s.alert.level) for s in tally.sent if s.kind == "alert.created")
+        metrics.alerts(created, len(tally.sent) - sum(created.values()))
+        entries = self._signals.entries()
+        gone = {name: evicted - self._evicted.get(name, 0) for name, (_, evicted) in entries.items()}
+        self._evicted = {name: evicted for name, (_, evicted) in entries.items()}
+        metrics.state({name: held for name, (held, _) in entries.items()}, {n: g for n, g in gone.items() if g > 0})
+        if now - self._lag_seen >= LAG_S:
+            self._lag_seen = now
+            metrics.lag(self._broker.lag())
+        if tally.lines:
+            log.info("batch", lines=tally.lines, events=tally.events, dead=sum(tally.dead.values()), facts=tally.facts, alerts=len(tally.sent))
 
     def _process(self, records: list[Record], tally: Tally) -> tuple[list[Out], list[Change]]:
         signals = [r for r in records if r.topic == SIGNALS]
-        outbox, changes = self._raw.process([r for r in records if r.topic != SIGNALS], tally) if len(signals) < len(records) else ([], [])
+        outbox: list[Out] = []
+        changes: list[Change] = []
+        if len(signals) < len(records):
+            with self._metrics.phase("detect"):
+                outbox, changes = self._raw.process([r for r in records if r.topic != SIGNALS], tally)
         if signals:
-            tally.signals = len(signals)
-            more, changed = self._signals.process(signals, tally)
+            with self._metrics.phase("step"):
+                more, changed = self._signals.process(signals, tally)
             outbox += more
             changes += changed
         return outbox, changes
@@ -118,9 +147,5 @@ class Detect:
             outbox += more
             changes.update({(c.partition, c.key): c for c in changed})
         self._broker.commit(batch, outbox, changes.values())
-        self._metrics.batch(tally, poll_s=0.0, process_s=0.0, commit_s=0.0)
+        self._count(tally, time.time())
 
-
-def foreign_topics(topics: Iterable[str | None]) -> list[str]:
-    """Topics that other producers fill, as the broker names them."""
-    return [f"={topic}" for topic in topics if topic]

@@ -128,7 +128,7 @@ class RawStage:
         self._sources = {(s.tenant, s.source): s for s in config.sources}
         for source in config.sources:  # a listener's tokens stand for further tenants and sources of the same kind
             for token in getattr(source, "tokens", ()):
-                self._sources.setdefault((token.tenant, token.source), source)
+                self._sources.setdefault((token.tenant or source.tenant, token.source or source.source), source)
         self._foreign = {t: s for s in config.sources if (t := getattr(s, "topic", None))}
         self._rules = rules
         self._behaviour = behaviour

@@ -33,7 +33,7 @@ LOG4J2 = """Configuration:
 """
 
 
-class Unavailable(RuntimeError):
+class Unavailable(RuntimeError):  # noqa: N818 - a fact about the machine, not a mistake
     """Java, Maven or the download is missing."""
 
 

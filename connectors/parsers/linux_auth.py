@@ -37,7 +37,9 @@ _SSH_LOGON = re.compile(
     r"(?: ssh\d)?(?:: (.*?)|(?: .*)?)(?: \[preauth\])?",
     re.DOTALL,
 )
-_SSH_INVALID = re.compile(r"(?:Invalid|Illegal) user (.*?) ?from (\S+?)(?: port (\d{1,5}))?(?: \[preauth\])?", re.DOTALL)
+_SSH_INVALID = re.compile(
+    r"(?:Invalid|Illegal) user (.*?) ?from (\S+?)(?: port (\d{1,5}))?(?: \[preauth\])?", re.DOTALL
+)
 _SSH_ENDED = re.compile(
     r"(Connection closed|Connection reset|Disconnected|Disconnecting|Received disconnect)(?: by| from)?(?: remote host)?"
     r"(?:(?: (?:authenticating|invalid))? user (.*))? " + _ADDRESS + r"(?: port (\d{1,5}))?(?::.*)?(?: .*)?",
@@ -76,7 +78,9 @@ _PLACE = re.compile(r"(?:from|by|with|for|host|\[)[ \[]?" + _ADDRESS + r"(?:\]|\
 _NETWORK_START = ("Connection from ",)
 
 _PAM = re.compile(r"(pam_\w{1,32})(?:\(([^():]{0,64})(?::(\w{1,32}))?\))?: ?(.*)", re.DOTALL)
-_SESSION_CHANGE = re.compile(r"session (opened|closed) for user (.*?)(?:\(uid=(\d{1,10})\))?(?: by (.*?)(?:\(uid=(\d{1,10})\))?)?")
+_SESSION_CHANGE = re.compile(
+    r"session (opened|closed) for user (.*?)(?:\(uid=(\d{1,10})\))?(?: by (.*?)(?:\(uid=(\d{1,10})\))?)?"
+)
 _PAM_PAIR = re.compile(r"\b(logname|uid|euid|tty|ruser|rhost|user)=(\S*)")
 _QUOTED_USER = re.compile(r"""\b[Uu]ser(?: name)?[ =:]+(?:['"<(\[]([^'">)\]]{1,256})|([^\s'",;:]{1,256}))""")
 _FOR = re.compile(r"\bfor (?:user )?'?([^\s']{1,256})")
@@ -391,7 +395,11 @@ def _pam(envelope: Envelope, at: float, app: str, message: str) -> Event | None:
                 fields["system.auth.pam." + name] = value
     elif stage == "chauthtok" and (target := _FOR.search(said)) is not None:
         user = target[1]
-        category, action, kind = _IAM, "password_changed" if "changed" in said else "password_change", ("user", "change")
+        category, action, kind = (
+            _IAM,
+            "password_changed" if "changed" in said else "password_change",
+            ("user", "change"),
+        )
         outcome = "success" if "password changed" in said else "failure" if "fail" in said else None
     else:
         named = _QUOTED_USER.search(said)

@@ -8,4 +8,14 @@ from detectors.behaviour.inventory import Inventory
 from detectors.behaviour.models import Learning, ModelRefused, Models, fit
 from detectors.behaviour.profiles import Profile, ProfileError
 
-__all__ = ["Behaviour", "FamilyStatus", "Inventory", "Learning", "ModelRefused", "Models", "Profile", "ProfileError", "fit"]
+__all__ = [
+    "Behaviour",
+    "FamilyStatus",
+    "Inventory",
+    "Learning",
+    "ModelRefused",
+    "Models",
+    "Profile",
+    "ProfileError",
+    "fit",
+]

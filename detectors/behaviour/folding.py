@@ -37,7 +37,16 @@ KINDS = {
 }
 ENTITY_KINDS = frozenset({"address", "user", "host"})
 _STATIC = frozenset(
-    {"event.module", "event.dataset", "event.category", "event.type", "event.action", "event.outcome", "event.code", "service.name"}
+    {
+        "event.module",
+        "event.dataset",
+        "event.category",
+        "event.type",
+        "event.action",
+        "event.outcome",
+        "event.code",
+        "service.name",
+    }
 )
 _FOLDED_CASE = frozenset({"user", "host", "process", "domain"})  # names that systems write in any case
 
@@ -89,7 +98,9 @@ class Fold:
         if not all(names[:size]) or names[0] in self._skipped:
             return None
         entities = {
-            (kind, name) for name, (kind, booked) in zip(names, self._kinds, strict=True) if booked and name and kind in ENTITY_KINDS
+            (kind, name)
+            for name, (kind, booked) in zip(names, self._kinds, strict=True)
+            if booked and name and kind in ENTITY_KINDS
         }
         key, item = SEPARATOR.join(names[: self._key_size]), SEPARATOR.join(names[self._key_size : size])
         return key, item, tuple(sorted(entities)[:ENTITIES_MAX])
@@ -147,7 +158,9 @@ class Folding:
         if len(self._routes) >= ROUTES_MAX:
             self._routes.clear()
         made = self._routes[route] = tuple(
-            (number, fold.raw, fold.value, fold.value_test) for number, fold in enumerate(self._folds) if fold.routed(event)
+            (number, fold.raw, fold.value, fold.value_test)
+            for number, fold in enumerate(self._folds)
+            if fold.routed(event)
         )
         return made
 
@@ -159,7 +172,9 @@ class Folding:
                 step = max(step, minute)  # noqa: PLW2901  # a fact is never evaluated before its own minute
                 evidence = (located.evidence(i),)
                 detector = self._folds[number].detector
-                facts.append(Fact(detector, key, item, minute, step, first, last, count, float(value), entities, evidence))
+                facts.append(
+                    Fact(detector, key, item, minute, step, first, last, count, float(value), entities, evidence)
+                )
         return facts
 
 

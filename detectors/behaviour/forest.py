@@ -149,8 +149,12 @@ def _arrays(forest: Forest) -> list[Any]:
 
 def unpacked(data: Packed) -> Forest:
     """Raises ValueError where the arrays do not make trees."""
-    feature, left, right, roots = (np.frombuffer(b, "<i4").astype(np.int32) for b in (data.feature, data.left, data.right, data.roots))
-    threshold, path, median = (np.frombuffer(b, "<f8").astype(np.float64) for b in (data.threshold, data.path, data.median))
+    feature, left, right, roots = (
+        np.frombuffer(b, "<i4").astype(np.int32) for b in (data.feature, data.left, data.right, data.roots)
+    )
+    threshold, path, median = (
+        np.frombuffer(b, "<f8").astype(np.float64) for b in (data.threshold, data.path, data.median)
+    )
     nodes = len(feature)
     same = {len(threshold), len(left), len(right), len(path)} == {nodes}
     if not same or not 0 < nodes <= NODES_MAX or not 0 < len(roots) <= TREES_MAX or not 0 <= data.depth <= 64:

@@ -4,7 +4,16 @@ from ipaddress import ip_address, ip_network
 
 import msgspec
 
-INTERNAL = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "127.0.0.0/8", "169.254.0.0/16", "fc00::/7", "fe80::/10", "::1/128")
+INTERNAL = (
+    "10.0.0.0/8",
+    "172.16.0.0/12",
+    "192.168.0.0/16",
+    "127.0.0.0/8",
+    "169.254.0.0/16",
+    "fc00::/7",
+    "fe80::/10",
+    "::1/128",
+)
 ADDRESSES_KEPT_MAX = 65_536  # remembered answers; beyond that the memory starts afresh
 
 

@@ -155,7 +155,9 @@ def _points(raw: bytes, width: int) -> Points:
     return flat.reshape(-1, width) if width > 0 else np.empty((0, 0))
 
 
-def fit(features: Iterable[Feature], *, learning: Learning, seed: int, fingerprints: Mapping[str, str] | None = None) -> Models:
+def fit(
+    features: Iterable[Feature], *, learning: Learning, seed: int, fingerprints: Mapping[str, str] | None = None
+) -> Models:
     """Learn from the features of all tenants of a provider. Order matters only among equal (tenant, detector, key, day).
 
     A feature without key marks a day on which a profile (its `detector`) saw facts at all: these days are the learning

@@ -197,7 +197,11 @@ def _plain(node: yaml.Node, at: str, lines: dict[str, int], depth: int) -> Any:
         return made
     if isinstance(node, yaml.SequenceNode):
         return [_plain(value, f"{at}[{i}]", lines, depth + 1) for i, value in enumerate(node.value)]
-    return yaml.CSafeLoader.yaml_constructors[node.tag](yaml.SafeLoader(""), node) if node.tag in _SCALARS else str(node.value)
+    return (
+        yaml.CSafeLoader.yaml_constructors[node.tag](yaml.SafeLoader(""), node)
+        if node.tag in _SCALARS
+        else str(node.value)
+    )
 
 
 _SCALARS = {f"tag:yaml.org,2002:{kind}" for kind in ("bool", "int", "float", "null")}
@@ -211,7 +215,9 @@ def _located(path: Path, message: str, lines: Mapping[str, int]) -> str:
         at = f"{at}.{unknown}"
         near = get_close_matches(unknown, _NAMES, n=1)
         text = f"unknown key {unknown!r}" + (f", did you mean {near[0]!r}?" if near else "")
-    while at not in lines and at != "$":  # msgspec writes `[...]` for a mapping's value: the nearest known place above it
+    while (
+        at not in lines and at != "$"
+    ):  # msgspec writes `[...]` for a mapping's value: the nearest known place above it
         at = at[: max(at.rfind("."), at.rfind("["), 1)]
     return f"{path}:{lines.get(at, 1)}: {text}"
 
@@ -221,14 +227,19 @@ def _faults_within(profile: Profile) -> Iterator[tuple[str, str]]:
         yield "$.id", f"id {profile.id!r} may only have lower-case letters, digits and underscores"
     if profile.forest is not None:
         if profile.counters or profile.first_seen or profile.item or profile.value or profile.select:
-            yield "$.forest", "a forest counts the facts of other profiles: no select, item, value, counters or first_seen beside it"
+            yield (
+                "$.forest",
+                "a forest counts the facts of other profiles: no select, item, value, counters or first_seen beside it",
+            )
         if not profile.forest.counters:
             yield "$.forest", "a forest needs counters"
     elif not profile.counters and profile.first_seen is None:
         yield "$.id", "a profile needs counters, first_seen or forest"
     elif not profile.select:
         yield "$.id", "a profile needs select"
-    if not profile.item and (profile.first_seen or any(c.of == "new" or c.measure == "distinct" for c in profile.counters)):
+    if not profile.item and (
+        profile.first_seen or any(c.of == "new" or c.measure == "distinct" for c in profile.counters)
+    ):
         yield "$.id", "first_seen and counters that are distinct or of new items need item"
     if not profile.value and any(c.measure == "sum" for c in profile.counters):
         yield "$.counters", "a sum needs value"
@@ -268,7 +279,9 @@ def _faults_between(profile: Profile, found: Mapping[str, Profile]) -> Iterator[
         fed = found.get(counter.profile)
         if fed is None or fed.forest is not None:
             near = get_close_matches(counter.profile, list(found), n=1)
-            yield f"forest counter {counter.name!r}: no profile {counter.profile!r}" + (f", did you mean {near[0]!r}?" if near else "")
+            yield f"forest counter {counter.name!r}: no profile {counter.profile!r}" + (
+                f", did you mean {near[0]!r}?" if near else ""
+            )
         elif fed.keys != profile.keys:
             yield f"forest counter {counter.name!r}: {fed.id!r} has another key"
         elif (counter.measure == "sum" and not fed.value) or (counter.measure == "distinct" and not fed.item):

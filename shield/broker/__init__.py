@@ -14,19 +14,19 @@ import msgspec
 DAY_S = 86_400.0
 
 
-class Fenced(RuntimeError):
-    """This worker lost its partitions (paused too long, or replaced); nothing of the batch was committed. Poll again.
+class Fenced(RuntimeError):  # noqa: N818 - an event of every rebalance, not a mistake
+    """The worker lost its partitions (paused too long, or replaced); nothing of the batch was committed. Poll again.
 
     Raised by `poll` itself it means that another process works under this member name: exit.
     """
 
 
-class BrokerDown(RuntimeError):
+class BrokerDown(RuntimeError):  # noqa: N818 - a state of the broker, not a mistake
     """The broker cannot be reached or refuses for now; the caller retries with backoff."""
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
-    """One record read from a topic. `time` is what the writer stated (seconds since the epoch); headers are small text."""
+    """One record read from a topic. `time` is what the writer stated (epoch seconds); headers are small text."""
 
     topic: str
     partition: int
@@ -59,10 +59,10 @@ class Change(msgspec.Struct, frozen=True, gc=False):
 
 
 class Batch(msgspec.Struct):
-    """What one poll gives: records in order within each partition, and which partitions came or went since the last poll.
+    """What one poll gives: records in order within each partition, and which partitions came or went since then.
 
-    Partitions in `gained` must be restored before their records are processed. `caught_up` says that nothing was left to
-    read when the batch was closed.
+    Partitions in `gained` must be restored before their records are processed. `caught_up` says that nothing was left
+    to read when the batch was closed.
     """
 
     records: list[Record]
@@ -92,16 +92,18 @@ class Broker(Protocol):
         """Outputs, state and the batch's offsets, all or nothing; `batch=None` for a worker without input (ingest).
 
         After `Fenced`, or any other failure, the next poll starts again behind the last commit, with all partitions in
-        `gained` (so the state is restored too).
+        `gained` (so the state is restored too). A worker without input exits after `Fenced` (another one has its name);
+        after `BrokerDown` only `restore` tells whether the commit came through.
         """
 
     def restore(self, partition: Partition) -> dict[bytes, bytes]:
         """The committed keyed state of an input partition. For `batch=None` workers the partition is (member, 0)."""
 
     def read(self, topic: str, *, follow: bool = False, newest: int | None = None) -> Iterable[Record]:
-        """Committed records of a topic outside any group (CLI, models); `follow` waits for more, `newest` limits to the last n.
+        """Committed records of a topic outside any group (CLI, models).
 
-        Ordered within each partition; across partitions by time as far as one chunk reaches.
+        `follow` waits for more, `newest` limits to the last n. In order within each partition; across partitions by
+        time, as far as one chunk reaches.
         """
 
     def lag(self) -> dict[Partition, int]:
@@ -163,7 +165,7 @@ class EmbeddedConfig(
 
 
 class KafkaConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="use", tag="kafka"):
-    """Apache Kafka 2.5 or newer. Topics are called `<prefix>.<name>`; a topic given as `=name` is that one, as it is."""
+    """Apache Kafka 2.5 or newer. Topics are called `<prefix>.<name>`; one given as `=name` is taken as it is."""
 
     bootstrap_servers: str
     prefix: str = "shield"

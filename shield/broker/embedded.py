@@ -18,7 +18,6 @@ from shield.broker import (
     Change,
     EmbeddedConfig,
     Fenced,
-    Keeping,
     Limits,
     Out,
     Partition,
@@ -94,6 +93,13 @@ class EmbeddedBroker:
     # --- reading ---
 
     def poll(self, limits: Limits) -> Batch:
+        try:
+            return self._poll(limits)
+        except BaseException:
+            self._forget()  # what was read and not given out must be read again
+            raise
+
+    def _poll(self, limits: Limits) -> Batch:
         deadline = time.monotonic() + limits.wait_s
         records: list[Record] = []
         gained: list[Partition] = []
@@ -187,7 +193,7 @@ class EmbeddedBroker:
             else:
                 puts.append((topic, p, key, value))
         spans = _spans(batch)
-        touched = set(spans) | {partition for partition, _ in final} if batch is not None else set()
+        touched = (set(spans) | {partition for partition, _ in final}) - {(self._member, 0)}
         try:
             with self._lock:
                 for out in outbox:
@@ -213,7 +219,7 @@ class EmbeddedBroker:
                         (start,) = self._db.execute("SELECT next FROM slots WHERE slot = ?", (slot,)).fetchone()
                         identity = (slot << OFFSET_BITS) + start
                         self._db.executemany(
-                            "INSERT INTO records (id, key, time, written, lines, headers, value) VALUES (?,?,?,?,?,?,?)",
+                            "INSERT INTO records VALUES (?,?,?,?,?,?,?)",
                             ((identity + i, *row) for i, row in enumerate(found)),
                         )
                         self._db.execute("UPDATE slots SET next = ? WHERE slot = ?", (start + len(found), slot))
@@ -385,7 +391,7 @@ class EmbeddedBroker:
     # --- tables ---
 
     def _fetch(self, records: list[Record], room: list[int]) -> bool:
-        """Append what fits into `room` (lines, bytes), an equal share per partition first; True when nothing is left."""
+        """Append what fits into `room` (lines, bytes), in equal shares per partition; True when nothing is left."""
         partitions = sorted(self._held)
         if not partitions:
             return True
@@ -520,31 +526,29 @@ class EmbeddedBroker:
         self._upkeep_due = self._now() + self._config.upkeep_s
         crowded = self._bytes() > self._config.file_bytes_max
         with self._lock, _refusals():
-            slots = self._db.execute("SELECT slot, topic, partition, first, next FROM slots").fetchall()
-            for slot, topic, p, first, head in slots:
+            slots = self._db.execute(
+                "SELECT slot, topic, first, min(next, (SELECT coalesce(min(o.next), s.next) FROM offsets o"
+                " WHERE o.topic = s.topic AND o.partition = s.partition)), EXISTS (SELECT 1 FROM offsets o"
+                " WHERE o.topic = s.topic) FROM slots s"
+            ).fetchall()
+            for slot, topic, first, read, grouped in slots:
                 kept = keeping(topic, self._config.retention_s)
                 with self._transaction():
                     if kept.compacted:
                         self._compact(slot)
-                    else:
-                        self._delete_old(slot, topic, p, first, head, kept, crowded)
+                    elif kept.retention_s is not None:
+                        # Age is the age in this file: a replay of old logs is not old.
+                        old = time.time() if crowded and grouped else time.time() - kept.retention_s
+                        self._delete(slot, first, min(read, first + DELETE_RECORDS_MAX), old)
             self._db.execute(f"PRAGMA incremental_vacuum({VACUUM_PAGES_MAX})").fetchall()
 
-    def _delete_old(self, slot: int, topic: str, p: int, first: int, head: int, kept: Keeping, crowded: bool) -> None:
-        (read,) = self._db.execute(
-            "SELECT min(next) FROM offsets WHERE topic = ? AND partition = ?", (topic, p)
-        ).fetchone()
-        if kept.retention_s is None:
-            return
-        end = min(head if read is None else read, first + DELETE_RECORDS_MAX)
+    def _delete(self, slot: int, first: int, end: int, old: float) -> None:
         base = slot << OFFSET_BITS
-        if not (crowded and read is not None):
-            # Age is the age in this file: a replay of old logs is not old.
-            row = self._db.execute(
-                "SELECT id FROM records WHERE id >= ? AND id < ? AND written >= ? ORDER BY id LIMIT 1",
-                (base + first, base + end, time.time() - kept.retention_s),
-            ).fetchone()
-            end = row[0] - base if row else end
+        row = self._db.execute(
+            "SELECT id FROM records WHERE id >= ? AND id < ? AND written >= ? ORDER BY id LIMIT 1",
+            (base + first, base + end, old),
+        ).fetchone()
+        end = row[0] - base if row else end
         if end > first:
             self._db.execute("DELETE FROM records WHERE id >= ? AND id < ?", (base + first, base + end))
             self._db.execute("UPDATE slots SET first = ? WHERE slot = ?", (end, slot))

@@ -6,10 +6,9 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import chain
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar, cast
 
 from confluent_kafka import (
-    OFFSET_INVALID,
     Consumer,
     ConsumerGroupTopicPartitions,
     IsolationLevel,
@@ -19,7 +18,8 @@ from confluent_kafka import (
     Producer,
     TopicPartition,
 )
-from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # re-exported by its package
+from confluent_kafka.cimpl import NewTopic
 
 from shield.broker import (
     WORKER_STATE,
@@ -88,7 +88,7 @@ class KafkaBroker:
         self._assigned: set[Partition] = set()
         self._joined = False
         self._gained: set[Partition] = set()
-        self._lost: set[Partition] = set()
+        self._reported: set[Partition] = set()  # what the caller knows as its own
         self._position: dict[Partition, int] = {}  # behind the last record given out
         self._committed: dict[Partition, int] = {}  # as far as this worker knows
         self._ended: dict[Partition, int] = {}  # partitions read to their end, and the offset there
@@ -106,7 +106,6 @@ class KafkaBroker:
         deadline = time.monotonic() + limits.wait_s
         records: list[Record] = []
         lines, size = limits.lines_max, limits.bytes_max
-        before = set(self._assigned)
         while True:
             while self._pending and lines > 0 and size > 0:
                 record = self._record(self._pending.popleft())
@@ -119,14 +118,13 @@ class KafkaBroker:
             self._pull(lines, size, max(0.0, min(left, PULL_S)))
             if left <= 0 and not self._pending:
                 break
-            if self._lost:  # what was taken from this worker in mid-poll is another's to process
-                records = [record for record in records if (record.topic, record.partition) in self._assigned]
+        # What was taken from this worker in mid-poll is another's to process.
         records = [record for record in records if (record.topic, record.partition) in self._assigned]
         for record in records:
             self._position[record.topic, record.partition] = record.offset + 1
         gained = sorted(self._gained & self._assigned)
-        lost = sorted((self._lost & before | self._lost - self._gained) - self._assigned)
-        self._gained, self._lost = set(), set()
+        lost = sorted(self._reported - self._assigned)
+        self._gained, self._reported = set(), set(self._assigned)
         caught_up = self._joined and not self._pending and self._assigned <= self._ended.keys()
         if not records:
             self._check_connection()
@@ -150,6 +148,7 @@ class KafkaBroker:
                 self._ask(lambda: consumer.committed([source], timeout=self._config.request_timeout_s))
         state: dict[bytes, bytes] = {}
         for message in self._scan(topic, {p: 0}, self._ends(topic, committed=False, only=p)):
+            assert message is not None
             key, value = _bytes(message.key()), message.value()
             if not key.startswith(prefix):
                 continue
@@ -186,7 +185,7 @@ class KafkaBroker:
         unknown = [p for p in held if p not in self._position and p not in self._ended]
         start = self._committed_offsets(unknown)
         for topic, p in held:
-            at = max(self._position.get((topic, p), start.get((topic, p), 0)), self._passed((topic, p)))
+            at = max(self._position.get((topic, p), start.get((topic, p), 0)), self._ended.get((topic, p), 0))
             left[topic, p] = max(0, ends[topic].get(p, 0) - at)
         return left
 
@@ -218,25 +217,30 @@ class KafkaBroker:
         if not held <= self._assigned:
             self._forget()
             raise Fenced(f"{self._member} no longer owns {sorted(held - self._assigned)}")
-        producer = self._producer()
+        self._transact(chain([first] if first is not None else [], messages), offsets)
+
+    def _transact(self, messages: Iterator[dict[str, Any]], offsets: dict[Partition, int]) -> None:
+        timeout_s = self._config.request_timeout_s
+        producer = None
         try:
+            producer = self._producer()
             producer.begin_transaction()
-            for message in chain([first] if first is not None else [], messages):
+            for message in messages:
                 self._produce(producer, message)
             if offsets and self._consumer is not None:
+                # Which generation of the group this is; a worker that lost its partitions in the meantime is refused.
                 group = self._consumer.consumer_group_metadata()
                 positions = [TopicPartition(self._physical(t), p, offset) for (t, p), offset in offsets.items()]
-                self._ask(
-                    lambda: producer.send_offsets_to_transaction(positions, group, self._config.request_timeout_s)
-                )
-            self._ask(lambda: producer.commit_transaction(self._config.request_timeout_s))
+                self._ask(lambda: producer.send_offsets_to_transaction(positions, group, timeout_s))
+            self._ask(lambda: producer.commit_transaction(timeout_s))
         except BaseException as error:
-            self._abort(producer)
+            if producer is not None:
+                self._abort(producer)
             self._forget()
-            if isinstance(error, KafkaException):
-                _raise(error)
             if isinstance(error, Fenced) and self._group is None:
                 self._replaced = True
+            if isinstance(error, KafkaException):
+                _raise(error)
             raise
         self._committed.update(offsets)
 
@@ -298,7 +302,6 @@ class KafkaBroker:
         gone = set(self._keys(partitions))
         for partition in gone:
             self._assigned.discard(partition)
-            self._lost.add(partition)
             self._drop(partition)
         self._pending = deque(m for m in self._pending if self._key(m) not in gone)
 
@@ -335,18 +338,18 @@ class KafkaBroker:
             _raise(error)
         total = 0
         for message in messages:
-            error = message.error()
-            if error is None:
+            fault = message.error()
+            if fault is None:
                 self._pending.append(message)
                 self._ended.pop(self._key(message), None)
                 total += len(message)
-            elif error.code() == END:
+            elif fault.code() == END:
                 partition = self._key(message)
                 if partition in self._assigned:
                     self._ended[partition] = message.offset() or 0
-            elif error.fatal() or error.code() not in PASSING:
+            elif fault.fatal() or fault.code() not in PASSING:
                 self._forget()
-                _raise(KafkaException(error))
+                _raise(KafkaException(fault))
         if self._pending:
             self._lost_connection = False
             newest = self._pending[-1]
@@ -364,21 +367,14 @@ class KafkaBroker:
         self._lost_connection = False
 
     def _pass_markers(self) -> None:
-        """Nothing but transaction markers between the last record and the end: commit past them, so that lag is 0."""
-        assert self._consumer is not None
+        """Nothing but transaction markers between the last commit and the end: commit past them, so that lag is 0."""
         ahead = {
             p: end
             for p, end in self._ended.items()
-            if end > self._committed.get(p, -1) and self._position.get(p, 0) <= self._committed.get(p, 0)
+            if end > self._committed.get(p, 0) and self._position.get(p, 0) <= self._committed.get(p, 0)
         }
-        if ahead:
-            offsets = [TopicPartition(self._physical(topic), p, end) for (topic, p), end in ahead.items()]
-            with suppress(KafkaException):
-                self._consumer.commit(offsets=offsets, asynchronous=True)
-                self._committed.update(ahead)
-
-    def _passed(self, partition: Partition) -> int:
-        return self._ended.get(partition, 0)
+        if ahead:  # by transaction too: a plain commit could be overtaken by the next batch's
+            self._transact(iter(()), ahead)
 
     def _offsets(self, batch: Batch | None) -> dict[Partition, int]:
         """What to commit for a batch; at a partition's end, the offset behind the markers."""
@@ -464,11 +460,9 @@ class KafkaBroker:
     # --- topics ---
 
     def _physical(self, topic: str) -> str:
-        if topic.startswith("="):
+        if topic.startswith("=") and not topic.endswith(".state"):
             return topic[1:]
-        if topic.startswith("=") or topic.endswith(".state"):
-            topic = topic.removeprefix("=")
-        return f"{self._config.prefix}.{topic}"
+        return f"{self._config.prefix}.{topic.removeprefix('=')}"
 
     def _writable(self, topic: str) -> str:
         name = self._physical(topic)
@@ -528,10 +522,20 @@ class KafkaBroker:
     def _ends(self, name: str, *, committed: bool, only: int | None = None) -> dict[int, int]:
         """Per partition the offset that comes next; `committed`: before the first open transaction."""
         level = IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED
-        return self._list_offsets(name, OffsetSpec.latest(), level, only)
+        return self._list_offsets(
+            name,
+            OffsetSpec.latest(),  # type: ignore[no-untyped-call]
+            level,
+            only,
+        )
 
     def _starts(self, name: str) -> dict[int, int]:
-        return self._list_offsets(name, OffsetSpec.earliest(), IsolationLevel.READ_COMMITTED, None)
+        return self._list_offsets(
+            name,
+            OffsetSpec.earliest(),  # type: ignore[no-untyped-call]
+            IsolationLevel.READ_COMMITTED,
+            None,
+        )
 
     def _list_offsets(self, name: str, spec: OffsetSpec, level: IsolationLevel, only: int | None) -> dict[int, int]:
         numbers = range(self._partitions[name]) if only is None else (only,)
@@ -554,7 +558,7 @@ class KafkaBroker:
 
     # --- scanning outside the group ---
 
-    def _scan(self, name: str, start: Mapping[int, int], ends: Mapping[int, int] | None) -> Iterator[Message]:
+    def _scan(self, name: str, start: Mapping[int, int], ends: Mapping[int, int] | None) -> Iterator[Message | None]:
         """Committed messages from `start` up to `ends`; without `ends` for ever, with None whenever all is read."""
         if ends is not None and all(start[p] >= ends[p] for p in ends):
             return
@@ -605,7 +609,7 @@ class KafkaBroker:
         span = records_max * 2 + 10
         while True:
             start = {p: max(first[p], end - span) for p, end in ends.items()}
-            found = [self._record(message) for message in self._scan(name, start, ends)]
+            found = [self._record(message) for message in self._scan(name, start, ends) if message is not None]
             if len(found) >= records_max * len(ends) or all(start[p] <= first[p] for p in ends):
                 found.sort(key=lambda record: record.time)
                 return found[max(0, len(found) - records_max) :]
@@ -629,14 +633,17 @@ class KafkaBroker:
 
 
 def _headers(message: Message) -> dict[str, str]:
-    return {name: _bytes(value).decode(errors="replace") for name, value in message.headers() or ()}
+    return {
+        name: _bytes(value).decode(errors="replace")
+        for name, value in cast("list[tuple[str, str | bytes | None]]", message.headers() or [])
+    }
 
 
 def _bytes(value: str | bytes | None) -> bytes:
     return value.encode() if isinstance(value, str) else value or b""
 
 
-def _raise(error: KafkaException) -> None:
+def _raise(error: KafkaException) -> NoReturn:
     reason = error.args[0]
     if reason.code() in FENCED:
         raise Fenced(reason.str()) from error

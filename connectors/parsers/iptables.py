@@ -1,0 +1,195 @@
+"""Netfilter LOG lines of the Linux kernel: iptables, nftables, UFW, firewalld, Shorewall, OpenWrt, Ubiquiti, Proxmox."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from connectors.envelope import peel
+from connectors.events import Event, Origin, ParseError
+
+NAME = "iptables"
+PREFIXES_MAX = 1024  # log prefixes remembered with what they mean
+PAIRS_MAX = 64  # fields of one line
+
+_LINE = re.compile(
+    r"IN=(\S*) OUT=(\S*)(?: PHYSIN=\S*)?(?: PHYSOUT=\S*)?(?: MAC=(\S*))? SRC=(\S+) DST=(\S+) LEN=(\d+)"
+    r" TOS=\S+ PREC=\S+ TTL=(\d+) ID=(\d+) ((?:CE |DF |MF )*)PROTO=(TCP|UDP|UDPLITE|SCTP|DCCP) SPT=(\d+) DPT=(\d+)(.*)",
+    re.DOTALL,
+)
+_BEGIN = re.compile(r"\b(?:IN|OUT|PHYSIN|SRC|TTL|PROTO)=")
+_UPTIME = re.compile(r"\[ *\d{1,10}\.\d{1,9}\] ?")
+_UBIQUITI = re.compile(r"\[?([\w.-]{1,64})-(default|\d{1,6})-([ADR])\]?")
+_ACTION = re.compile(r"(drop|block|den(?:y|ied)|reject|refuse)|(accept|allow|pass)|(audit|limit)", re.IGNORECASE)
+_NUMBERS = {
+    "1": "icmp",
+    "2": "igmp",
+    "6": "tcp",
+    "17": "udp",
+    "47": "gre",
+    "50": "esp",
+    "51": "ah",
+    "58": "ipv6-icmp",
+    "132": "sctp",
+}
+_FLAGS = frozenset({"SYN", "ACK", "FIN", "RST", "PSH", "URG", "ECE", "CWR"})
+
+_NETWORK = ("network",)
+_DENIED = ("connection", "denied")
+_ALLOWED = ("connection", "allowed")
+_CONNECTION = ("connection",)
+
+_Meaning = tuple[str | None, tuple[str, ...], dict[str, Any]]
+_MEANINGS: dict[str, _Meaning] = {}
+
+
+def sniff(text: str) -> bool:
+    return " PROTO=" in text and (" SRC=" in text or " SPT=" in text or " TTL=" in text)
+
+
+def parse(text: str, origin: Origin) -> Sequence[Event]:
+    envelope = peel(text, origin)
+    message = envelope.message
+    at = envelope.timestamp if envelope.timestamp is not None else origin.received
+    begin = message.find("IN=")
+    line = _LINE.match(message, begin) if begin >= 0 else None
+    if line is None:
+        return (_unusual(message, at, envelope.app, envelope.host),)
+    inside, outside, mac, source, destination, length, ttl, number, fragment, protocol, sport, dport, rest = (
+        line.groups()
+    )
+    prefix = message[:begin]
+    if envelope.app != "kernel" and envelope.app is not None:  # `DENY: IN=`: the prefix looks like a program
+        prefix = envelope.app
+    action, kind, about = _MEANINGS.get(prefix) or _meaning(prefix)
+    fields: dict[str, Any] = dict(about)
+    if inside:
+        fields["observer.ingress.interface.name"] = inside
+    if outside:
+        fields["observer.egress.interface.name"] = outside
+    if mac is not None and len(mac) >= 35:
+        fields["destination.mac"] = mac[:17].upper().replace(":", "-")
+        fields["source.mac"] = mac[18:35].upper().replace(":", "-")
+    fields["network.type"] = "ipv4"
+    fields["iptables.length"] = int(length)
+    fields["iptables.ttl"] = int(ttl)
+    fields["iptables.id"] = int(number)
+    if fragment:
+        fields["iptables.fragment_flags"] = fragment.split()
+    if protocol == "TCP":
+        fields["iptables.tcp.flags"] = [flag for flag in rest.split() if flag in _FLAGS]
+    return (
+        Event(
+            timestamp=at,
+            event_module=NAME,
+            event_dataset="iptables.log",
+            event_category=_NETWORK,
+            event_type=kind,
+            event_action=action,
+            message=message,
+            host_name=envelope.host,
+            source_ip=source,
+            source_port=int(sport),
+            destination_ip=destination,
+            destination_port=int(dport),
+            network_transport=protocol.lower(),
+            fields=fields,
+        ),
+    )
+
+
+def _unusual(message: str, at: float, app: str | None, host: str | None) -> Event:
+    """ICMP, IPv6, bridges, lines cut in front: any order of `NAME=value`."""
+    begin = _BEGIN.search(message)
+    if begin is None:
+        raise ParseError("no netfilter fields")
+    pairs: dict[str, str] = {}
+    flags = []
+    body = message[begin.start() :].partition(" [SRC=")[0]  # in brackets: the packet that an ICMP error is about
+    for word in body.split(None, PAIRS_MAX)[:PAIRS_MAX]:
+        name, equals, value = word.partition("=")
+        if equals:
+            pairs.setdefault(name, value)
+        elif name in _FLAGS:
+            flags.append(name)
+    if not pairs.keys() & {"SRC", "PROTO"}:
+        raise ParseError("no netfilter fields")
+    action, kind, about = _meaning(app if app is not None and app != "kernel" else message[: begin.start()])
+    fields: dict[str, Any] = dict(about)
+    for name, target in _TEXTS.items():
+        if pairs.get(name):
+            fields[target] = pairs[name]
+    for name, target in _INTEGERS.items():
+        value = pairs.get(name, "")
+        if value.isascii() and value.isdigit() and len(value) < 16:
+            fields[target] = int(value)
+    mac = pairs.get("MAC", "")
+    if len(mac) >= 35:
+        fields["destination.mac"] = mac[:17].upper().replace(":", "-")
+        fields["source.mac"] = mac[18:35].upper().replace(":", "-")
+    if "SRC" in pairs:
+        fields["network.type"] = "ipv6" if ":" in pairs["SRC"] else "ipv4"
+    if flags:
+        fields["iptables.tcp.flags"] = flags
+    protocol = pairs.get("PROTO", "").lower()
+    return Event(
+        timestamp=at,
+        event_module=NAME,
+        event_dataset="iptables.log",
+        event_category=_NETWORK,
+        event_type=kind,
+        event_action=action,
+        message=message,
+        host_name=host,
+        source_ip=pairs.get("SRC") or None,
+        source_port=_port(pairs.get("SPT")),
+        destination_ip=pairs.get("DST") or None,
+        destination_port=_port(pairs.get("DPT")),
+        network_transport="ipv6-icmp" if protocol == "icmpv6" else _NUMBERS.get(protocol, protocol) or None,
+        fields=fields,
+    )
+
+
+_TEXTS = {"IN": "observer.ingress.interface.name", "OUT": "observer.egress.interface.name", "MARK": "iptables.mark"}
+_INTEGERS = {
+    "LEN": "iptables.length",
+    "TTL": "iptables.ttl",
+    "HOPLIMIT": "iptables.ttl",
+    "ID": "iptables.id",
+    "TYPE": "iptables.icmp.type",
+    "CODE": "iptables.icmp.code",
+}
+
+
+def _port(text: str | None) -> int | None:
+    return int(text) if text is not None and text.isascii() and text.isdigit() and len(text) <= 5 else None
+
+
+def _meaning(prefix: str) -> _Meaning:
+    """Action, event type and rule that the log prefix states; the kernel itself never says what became of the packet."""
+    uptime = _UPTIME.match(prefix)
+    name = (prefix[uptime.end() :] if uptime is not None else prefix).strip(" :[]")
+    about: dict[str, Any] = {}
+    action: str | None = None
+    kind = _CONNECTION
+    ubiquiti = _UBIQUITI.fullmatch(name)
+    if ubiquiti is not None:
+        about["rule.name"], about["rule.id"] = ubiquiti[1], ubiquiti[2]
+        action = {"A": "accept", "D": "drop", "R": "reject"}[ubiquiti[3]]
+        kind = _ALLOWED if action == "accept" else _DENIED
+    elif name:
+        about["rule.name"] = name
+        word = _ACTION.search(name)
+        if word is not None and word[1]:
+            said = word[1].lower()
+            action = "deny" if said.startswith("den") else "reject" if said.startswith("re") else "drop"
+            kind = _DENIED
+        elif word is not None and word[2]:
+            action, kind = "accept", _ALLOWED
+        elif word is not None:
+            action = word[3].lower()
+    found = (action, kind, about)
+    if uptime is None:  # the kernel's clock makes every prefix new
+        if len(_MEANINGS) >= PREFIXES_MAX:
+            _MEANINGS.clear()
+        _MEANINGS[prefix] = found
+    return found
