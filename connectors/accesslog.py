@@ -1,4 +1,4 @@
-"""Web access logs in the common and combined formats, which nginx and Apache share, with what people put around them."""
+"""Web access logs in the common and combined formats, which nginx and Apache share, and what people put around them."""
 
 import re
 from datetime import UTC, datetime
@@ -25,18 +25,28 @@ _LINE = re.compile(
     rf"(?: {_QUOTED} {_QUOTED})?(.*)",
     re.DOTALL,
 )
+# A format of its own that many add for response times: time, virtual host, client, seconds, request, status, sizes.
+_TIMED = re.compile(rf"{_TIME} (\S+) ([0-9a-fA-F.:]+) (\S+) {_QUOTED} (\d{{3}}) (\d+|-)(.*)", re.DOTALL)
+# What Nginx Proxy Manager writes.
+_PROXIED = re.compile(
+    rf"{_TIME} (?:\S+ \S+ )?(\d{{3}}|-) - ([A-Za-z_-]{{1,32}}) (\w{{1,10}}) (\S+) {_QUOTED}"
+    r" \[Client (\S+)\] \[Length (\d+|-)\]"
+    rf"(?: \[Gzip [^\]]*\])?(?: \[Sent-to [^\]]*\])?(?: {_QUOTED} {_QUOTED})?.*",
+    re.DOTALL,
+)
 _TAIL = re.compile(
     rf' ?{_TIME} "((?:[^"\\]++|\\.)*+)" (\d{{3}}|-) (\d+|-)(?: {_QUOTED} {_QUOTED})?(.*)',
     re.DOTALL,
 )
 _REQUEST = re.compile(r"([A-Za-z_-]{1,32}) (.*?)(?: HTTP/(\d(?:\.\d)?))?", re.DOTALL)
+_TIME_FIRST = re.compile(r"\[\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d [+-]\d{4}\] \S")
 _SNIFF = re.compile(r' \[\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d [+-]\d{4}\] "')
 _HOST_PORT = re.compile(r"(.*?)(?::(\d{1,5}))?")
 _FORWARDED = re.compile(r'^ "([0-9a-fA-F.:, ]{3,600})"')
 
 
 def sniff(text: str) -> bool:
-    return _SNIFF.search(text, 0, 1024) is not None
+    return _SNIFF.search(text, 0, 1024) is not None or _TIME_FIRST.match(text) is not None
 
 
 def parse(text: str, origin: Origin, module: str, dataset: str) -> Event:
@@ -71,6 +81,8 @@ def _unusual(text: str, origin: Origin, module: str, dataset: str) -> Event:
     envelope = peel(text, origin)
     if envelope.recognised:
         host, text = envelope.host, envelope.message
+    if text[:1] == "[":
+        return _time_first(text, host, module, dataset)
     begin = _SNIFF.search(text)
     if begin is None:
         raise ParseError("no access log time")
@@ -108,6 +120,43 @@ def _unusual(text: str, origin: Origin, module: str, dataset: str) -> Event:
     )
 
 
+def _time_first(text: str, host: str | None, module: str, dataset: str) -> Event:
+    fields: dict[str, Any] = {}
+    timed = _TIMED.fullmatch(text)
+    if timed is not None:
+        stamp, served, address, _, request, status, size, _ = timed.groups()
+        agent = referrer = method = target = version = None
+        parts = _REQUEST.fullmatch(request)
+        if parts is not None:
+            method, target, version = parts.groups()
+    else:
+        proxied = _PROXIED.fullmatch(text)
+        if proxied is None:
+            raise ParseError("no access log format that is known")
+        stamp, status, method, _, served, target, address, size, agent, referrer = proxied.groups()
+        request = version = None
+    if served != "_":
+        fields["url.domain"] = served
+    return _event(
+        module,
+        dataset,
+        host,
+        address,
+        fields,
+        "-",
+        stamp,
+        method,
+        target,
+        version,
+        request,
+        status,
+        size,
+        referrer,
+        agent,
+        "",
+    )
+
+
 def _client(left: str, fields: dict[str, Any]) -> str | None:
     """The client among what stands in front of the user: `[vhost[:port]] address`, or a forwarded list of addresses.
 
@@ -119,10 +168,10 @@ def _client(left: str, fields: dict[str, Any]) -> str | None:
     if len(items) > 1 and not left.split(" ", 1)[0].endswith(",") and not left.startswith('"'):
         served = _HOST_PORT.fullmatch(items.pop(0))
         if served is not None:
-            fields["url.domain"] = served[1]
+            fields["destination.domain"] = served[1]
             if served[2]:
-                fields["url.port"] = int(served[2])
-    addresses = [item for item in items if _is_address(item)]
+                fields["destination.port"] = int(served[2])
+    addresses = [item for item in items if is_address(item)]
     if len(items) > 1:
         fields["network.forwarded_ip"] = addresses
     if not addresses:
@@ -131,7 +180,7 @@ def _client(left: str, fields: dict[str, Any]) -> str | None:
     return next((a for a in addresses if ip_address(a).is_global), addresses[0])
 
 
-def _is_address(text: str) -> bool:
+def is_address(text: str) -> bool:
     try:
         ip_address(text)
     except ValueError:
@@ -159,7 +208,7 @@ def _event(
 ) -> Event:
     at = _TIMES.get(stamp)
     if at is None:
-        at = _time(stamp)
+        at = time_of(stamp)
     path = None
     if target is None:
         if request and request != "-":  # malformed, or another protocol spoken to the port
@@ -181,8 +230,11 @@ def _event(
     if agent and agent != "-":
         fields["user_agent.original"] = agent
     if rest and (forwarded := _FORWARDED.match(rest)) is not None:
-        fields["network.forwarded_ip"] = [a for a in forwarded[1].replace(",", " ").split() if _is_address(a)]
+        fields["network.forwarded_ip"] = [a for a in forwarded[1].replace(",", " ").split() if is_address(a)]
     code = int(status) if status != "-" else None
+    domain = fields.pop("destination.domain", None)
+    if domain is not None:
+        fields["url.domain"] = domain
     return Event(
         timestamp=at,
         event_module=module,
@@ -193,6 +245,8 @@ def _event(
         host_name=host,
         user_name=user if user not in _NOBODY else None,
         source_ip=address,
+        destination_ip=domain if domain is not None and is_address(domain) else None,
+        destination_port=fields.pop("destination.port", None) if domain is not None else None,
         url_path=path,
         http_response_status_code=code,
         service_name="web",
@@ -216,8 +270,8 @@ def _absolute(path: str, fields: dict[str, Any]) -> str | None:
     return slash + below
 
 
-def _time(stamp: str) -> float:
-    """Epoch seconds of `24/Nov/2026:05:00:00 +0100`, remembered."""
+def time_of(stamp: str) -> float:
+    """Epoch seconds of `24/Nov/2026:05:00:00 +0100`, remembered; raises ParseError."""
     month = MONTHS.get(stamp[3:6].lower())
     if month is None:
         raise ParseError("no such month")

@@ -55,7 +55,7 @@ _SD_ESCAPE = re.compile(r"\\([\"\\\]])")
 _DATE = re.compile(
     r"(?:(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun),? )?([A-Z][a-z]{2}) {1,2}(\d{1,2}),? (?:(\d{4}) )?"
     r"(\d\d):(\d\d):(\d\d)([.,]\d{1,9})?(?: (\d{4})(?=[ :]))?"
-    rf"(?: ((?:{'|'.join(ZONES_H)})(?=[ :])|[A-Z]{{3,5}}(?=:)|[+-]\d\d:?\d\d(?=[ :])))?(?: (\d{{4}})(?=[ :]))?"
+    rf"(?: ((?:{'|'.join(ZONES_H)})(?=[ :])|[A-Z]{{3,5}}(?=: ?%)|[+-]\d\d:?\d\d(?=[ :])))?(?: (\d{{4}})(?=[ :]))?"
 )
 _ISO_DATE = re.compile(_ISO + r"(?=[ :]|$)")
 _CISCO_LEAD = re.compile(r"(?:\d{1,12})?: ?(?:((?!\d{1,12}: )[\w.:-]{1,255}): )?(?:\d{1,12}: )?(?=[*.%A-Z\d])")
@@ -172,6 +172,8 @@ def _unusual(text: str, origin: Origin) -> Envelope:
         return Envelope(None, None, None, None, None, None, None, text)
     if stamp is not None and host is None:
         host, rest = _host(text, rest)
+        if host is not None and text.startswith(host + " ", rest):  # a relay that names the host twice
+            rest += len(host) + 1
         if text[rest : rest + 1] in _CISCO_STARTS:  # a relay's envelope around the device's own, which knows better
             inner, inner_host, after = _stamp(text, rest, origin)
             while text.startswith((":", " "), after):

@@ -25,7 +25,11 @@ from connectors.inlet import Inlet, SourceConfig
 
 log = structlog.get_logger()
 
+Identity = tuple[int, int]  # device and inode
+
+FINISHED_MAX = 100  # rotated files remembered after they were let go
 HEAD_BYTES = 256  # the first bytes tell whether a file is still the one that a position is about
+_COMPRESSED = (".gz", ".xz", ".bz2", ".zst")
 _GZIP_MAGIC = b"\x1f\x8b"
 
 
@@ -50,7 +54,8 @@ class Position(msgspec.Struct, array_like=True, frozen=True):
     head_bytes: int
     head: bytes
     cut: bool  # the line at `offset` has been handed over cut; up to its end it is rest
-    done: bool = False  # replay: read to the end
+    done: bool = False  # read to the end and let go
+    time: float = 0.0  # when the file was last written
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -133,12 +138,14 @@ class Followed:
         self._read_to = at.offset if at else 0
         self.framer = Framer(line_bytes_max, NEWLINE, cut=at.cut if at else False)
         self.quiet_since = 0.0
+        self._modified = stat.st_mtime
         handle.seek(self._read_to)
 
     def read(self, chunk: Chunk, bytes_max: int) -> bool:
         """Read once; false at the end of the file."""
         fileno = self._handle.fileno()
-        size = os.fstat(fileno).st_size
+        stat = os.fstat(fileno)
+        size, self._modified = stat.st_size, stat.st_mtime
         if size < self._read_to or (size > self._read_to and os.pread(fileno, len(self._head), 0) != self._head):
             # Truncated in place (copytruncate): what comes now is from the beginning.
             chunk.lines += self.framer.close()
@@ -156,6 +163,10 @@ class Followed:
         self._collect(chunk)
         return True
 
+    def modified(self) -> float:
+        """When it was last written, as seen at the last reading: what was written since is in it all the same."""
+        return self._modified
+
     def finish(self, chunk: Chunk) -> None:
         """The file will not grow any more: a last line without newline is a line."""
         chunk.lines += self.framer.close()
@@ -166,7 +177,9 @@ class Followed:
         head = self._head[: min(HEAD_BYTES, self._read_to)]
         device, inode = self.identity
         offset = self._read_to - self.framer.held
-        return Position(self.path, device, inode, offset, len(head), _digest(head), self.framer.cut)
+        return Position(
+            self.path, device, inode, offset, len(head), _digest(head), self.framer.cut, time=self._modified
+        )
 
     def to_end(self) -> None:
         """Start behind the last whole line."""
@@ -204,7 +217,8 @@ class Tail:
     def __init__(self, config: Config, now: Callable[[], float] = time.monotonic) -> None:
         self._config = config
         self._now = now
-        self._files: dict[tuple[int, int], Followed] = {}
+        self._files: dict[Identity, Followed] = {}
+        self._finished: dict[Identity, Position] = {}  # so that they are not taken for new when names move on
         self._turn = 0
         self._lost = 0
         self._refused = 0
@@ -214,8 +228,10 @@ class Tail:
         if stored is None:
             self._discover(first=True)
             return
-        for position in stored:
-            self._take_up(position)
+        self._finished = {(position.device, position.inode): position for position in stored if position.done}
+        moved = [position for position in stored if not (position.done or self._take_up(position))]
+        for position in moved:
+            self._between(position.path, position.time)
 
     def read(self) -> Chunk:
         chunk = Chunk(positions=[])
@@ -238,10 +254,13 @@ class Tail:
             elif now - followed.quiet_since > self._config.rotated_s:
                 followed.finish(chunk)
                 del self._files[followed.identity]
+                self._finished[followed.identity] = msgspec.structs.replace(followed.position(), done=True)
                 chunk.moved = True
         else:
             self._turn = 0
-        chunk.positions = [followed.position() for followed in self._files.values()]
+        while len(self._finished) > FINISHED_MAX:
+            del self._finished[next(iter(self._finished))]
+        chunk.positions = [*self._finished.values(), *(followed.position() for followed in self._files.values())]
         chunk.lost, self._lost = self._lost, 0
         return chunk
 
@@ -249,22 +268,25 @@ class Tail:
         for followed in self._files.values():
             followed.close()
 
-    def _discover(self, *, first: bool = False) -> set[tuple[int, int]]:
+    def _discover(self, *, first: bool = False) -> set[Identity]:
         """Open files that are new; answers the identities that have a matching name."""
-        named = set()
+        named: set[Identity] = set()
         for path in _matching(self._config.path):
-            try:
-                stat = Path(path).stat()
-            except OSError:  # gone between listing and looking
-                continue
-            if not S_ISREG(stat.st_mode):
+            stat = _regular(path)
+            if stat is None:
                 continue
             identity = (stat.st_dev, stat.st_ino)
             named.add(identity)
             known = self._files.get(identity)
             if known:
                 known.path = path
-            elif (opened := self._open(path)) and first and self._config.start == "end":
+                continue
+            before = [followed.modified() for followed in self._files.values() if followed.path == path]
+            if before:  # rotated: perhaps more than once since the last look
+                self._between(path, max(before))
+            finished = self._finished.pop(identity, None)
+            opened = self._open(path, finished if finished and _same(path, finished) else None)
+            if opened and first and self._config.start == "end":
                 opened.to_end()
         return named
 
@@ -287,34 +309,28 @@ class Tail:
         self._files[followed.identity] = followed
         return followed
 
-    def _take_up(self, position: Position) -> None:
-        """Find the file of a position: in place, or renamed beside it; then the generations between it and today's."""
-        identity = (position.device, position.inode)
-        name = Path(position.path).name
-        beside = []
-        with suppress(OSError), os.scandir(Path(position.path).parent) as entries:
-            for entry in entries:
-                if entry.name.startswith(name) and not entry.name.endswith((".gz", ".xz", ".bz2", ".zst")):
-                    stat = entry.stat()
-                    beside.append((stat.st_mtime_ns, entry.path, (stat.st_dev, stat.st_ino)))
-        beside.sort()
-        place = next((i for i, (_, _, found) in enumerate(beside) if found == identity), None)
-        if place is not None:
-            path = beside[place][1]
-            with open(path, "rb") as handle:  # noqa: PTH123
-                head = handle.read(position.head_bytes)
-                size = os.fstat(handle.fileno()).st_size
-            if _digest(head) == position.head and len(head) == position.head_bytes and size >= position.offset:
+    def _take_up(self, position: Position) -> bool:
+        """Find the file of a position; true when it still has its name, so that there was no rotation."""
+        for path, stat in [(position.path, _regular(position.path)), *_beside(position.path)]:
+            if stat and (stat.st_dev, stat.st_ino) == (position.device, position.inode) and _same(path, position):
                 self._open(path, position)
-                if path != position.path:
-                    for _, between, _ in beside[place + 1 :]:
-                        if between != position.path:
-                            self._open(between)
-                return
-            if path == position.path:  # truncated in place, or another file on the same inode: from the beginning
-                return
+                return path == position.path
+        stat = _regular(position.path)
+        if stat and (stat.st_dev, stat.st_ino) == (position.device, position.inode):
+            return True  # truncated in place: from the beginning
         self._lost += 1
         log.warning("file is gone with its position", path=position.path, inode=position.inode, offset=position.offset)
+        return False
+
+    def _between(self, name: str, since: float) -> None:
+        """Open the generations between a rotated file, last written at `since`, and the one that has the name now."""
+        for path, stat in _beside(name):
+            identity = (stat.st_dev, stat.st_ino)
+            finished = self._finished.get(identity)
+            if path == name or stat.st_mtime < since or identity in self._files:
+                continue
+            if not (finished and _same(path, finished)):
+                self._open(path)
 
 
 class Replay:
@@ -383,6 +399,36 @@ def _matching(pattern: str) -> list[str]:
     if not glob.has_magic(pattern):
         return [pattern] if Path(pattern).exists() else []
     return sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 -- pathlib takes no absolute patterns
+
+
+def _regular(path: str) -> os.stat_result | None:
+    """None for what is gone between listing and looking, and for pipes and the like."""
+    try:
+        stat = Path(path).stat()
+    except OSError:
+        return None
+    return stat if S_ISREG(stat.st_mode) else None
+
+
+def _same(path: str, position: Position) -> bool:
+    """Is the file, by its first bytes and its size, the one that a position is about?"""
+    try:
+        with open(path, "rb") as handle:  # noqa: PTH123
+            head = handle.read(position.head_bytes)
+            size = os.fstat(handle.fileno()).st_size
+    except OSError:
+        return False
+    return len(head) == position.head_bytes and _digest(head) == position.head and size >= position.offset
+
+
+def _beside(path: str) -> list[tuple[str, os.stat_result]]:
+    """The file and its rotated generations in the same folder, oldest first; compressed ones cannot be told apart."""
+    name, found = Path(path).name, []
+    with suppress(OSError), os.scandir(Path(path).parent) as entries:
+        for entry in entries:
+            if entry.name.startswith(name) and not entry.name.endswith(_COMPRESSED) and (stat := _regular(entry.path)):
+                found.append((entry.path, stat))
+    return sorted(found, key=lambda one: one[1].st_mtime_ns)
 
 
 def _digest(head: bytes) -> bytes:

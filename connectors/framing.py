@@ -43,6 +43,8 @@ class Framer:
         return rest
 
     def feed(self, data: bytes) -> list[bytes]:
+        if not data:
+            return []
         if self._detecting:
             self._held += data
             if _COUNTED.match(self._held):

@@ -143,7 +143,7 @@ class Reader:
         return Parsed(events, line_of, dead, most, blank)
 
     def _recognise(self, text: str, origin: Origin) -> Sequence[Event]:
-        """The events of the first parser that knows the line by sight and can read it, the last one that did going first.
+        """The events of the first parser that knows the line by sight and can read it; the last that did goes first.
 
         A general format never goes first: it would also read the lines of the telling ones.
         """

@@ -131,7 +131,7 @@ def event_of(f: Fields, s: System, beside: dict[str, Any] | None, damaged: bool,
     kw: dict[str, Any] = {}
     fill(number, kind, f, kw)
     if beside is not None and not _BESIDE.isdisjoint(beside):
-        _beside(beside, f, kw, fill, number, kind)
+        _beside(beside, f, kw, number, fill)
     action = kind.action
     if action is None and type(s.task) is str and s.task and not s.task.isdigit():
         action = s.task
@@ -486,7 +486,7 @@ def _sysmon_network(f: Fields, kw: dict[str, Any]) -> None:
 
 def _powershell(number: int | None, _kind: Kind, f: Fields, kw: dict[str, Any]) -> None:
     get = f.get
-    if "Data" not in f and "param1" in f:
+    if "Data" not in f and ("param1" in f or "param2" in f):
         f["Data"] = [f[name] for name in ("param1", "param2", "param3") if type(get(name)) is str]
     if number == 4104:
         if (path := _word(get("Path"))) is not None:
@@ -612,7 +612,7 @@ _ATTRIBUTES_BESIDE: tuple[tuple[str, type, tuple[str, ...]], ...] = (
 )
 
 
-def _beside(d: dict[str, Any], f: Fields, kw: dict[str, Any], fill: Fill, number: int | None, kind: Kind) -> None:
+def _beside(d: dict[str, Any], f: Fields, kw: dict[str, Any], number: int | None, fill: Fill) -> None:
     if fill is _sysmon:
         missing = [
             (native, value)
@@ -623,7 +623,7 @@ def _beside(d: dict[str, Any], f: Fields, kw: dict[str, Any], fill: Fill, number
             missing = [("ImageLoaded" if native == "TargetFilename" else native, value) for native, value in missing]
         if missing:
             f.update(missing)
-            fill(number, kind, f, kw)
+            _sysmon(number, _UNKNOWN, f, kw)
     for name, wanted, path in _ATTRIBUTES_BESIDE:
         if kw.get(name) is None and type(value := part_of(d, *path)) is wanted:
             kw[name] = value
@@ -651,9 +651,19 @@ def _time(utc: Any, times: tuple[Any, ...], f: Fields, origin: Origin) -> float:
     return origin.received
 
 
+@lru_cache(maxsize=4096)
+def _minute(text: str) -> float:
+    """Seconds since the epoch of `2026-03-01T08:15` in UTC; a source's lines span few minutes at a time."""
+    return datetime.fromisoformat(text + "+00:00").timestamp()
+
+
 def _zoned(value: Any) -> float | None:
     try:
         if type(value) is str:
+            if value[-1:] == "Z" and value[16:17] == ":":
+                second = float(value[17:-1])
+                if 0 <= second < 61:
+                    return _minute(value[:16]) + second
             at = datetime.fromisoformat(value)
             return at.timestamp() if at.tzinfo is not None else None
     except (ValueError, OverflowError):

@@ -1,4 +1,4 @@
-"""What Windows event ids mean in ECS: action, category and type per channel, and which native fields name the acting user.
+"""What Windows event ids mean in ECS: action, category and type per channel, and which fields name the acting user.
 
 Actions use the vocabulary of the winlogbeat modules (Security) and the provider's own task names (Sysmon, PowerShell),
 so that an event reads the same whichever shipper brought it.
@@ -44,7 +44,7 @@ def _setting(action: str, change: str = "change") -> Kind:
 
 
 def _groups(kind: str, first: int) -> Kinds:
-    """The block of ids that Windows gives each sort of group: created, changed, member added, member removed, deleted."""
+    """A sort of group has a block of ids: created, changed, member added, member removed, deleted."""
     names = (
         f"added-{kind}-account",
         f"changed-{kind}-account",

@@ -125,7 +125,11 @@ class AlertBook:
             alert = self._alerts.get(key)
             if alert is None or not alert.touched:
                 continue
-            due = alert.count >= 2 * alert.sent_count or alert.risk >= alert.sent_risk + 0.5 or now >= alert.sent_at + UPDATE_S
+            due = (
+                alert.count >= 2 * alert.sent_count
+                or alert.risk >= alert.sent_risk + 0.5
+                or now >= alert.sent_at + UPDATE_S
+            )
             if due:
                 sent.append(self._send(alert, now))
             else:
@@ -202,8 +206,18 @@ class AlertBook:
                 finding = held[family].finding
                 alert.findings.append(msgspec.structs.replace(finding, evidence=list(finding.evidence)))
 
-    def _join(self, alert: OpenAlert, observation: Observation, risk: float, candidate: str, reached: float, shares: dict[str, float]) -> None:
-        same = next((f for f in alert.findings if f.detector == observation.detector and f.item == observation.item), None)
+    def _join(
+        self,
+        alert: OpenAlert,
+        observation: Observation,
+        risk: float,
+        candidate: str,
+        reached: float,
+        shares: dict[str, float],
+    ) -> None:
+        same = next(
+            (f for f in alert.findings if f.detector == observation.detector and f.item == observation.item), None
+        )
         if same is None and len(alert.findings) < FINDINGS_MAX:
             alert.findings.append(_finding_of(observation, risk))
         elif same is None:
@@ -211,7 +225,12 @@ class AlertBook:
         else:
             self._add(same, 1, observation.time, observation.time, int(observation.time // 60), observation.evidence)
             if risk >= same.risk:
-                same.risk, same.sentence, same.reasons, same.rate = risk, observation.sentence, observation.reasons, observation.rate
+                same.risk, same.sentence, same.reasons, same.rate = (
+                    risk,
+                    observation.sentence,
+                    observation.reasons,
+                    observation.rate,
+                )
         for entity in observation.entities:
             if entity not in alert.entities and len(alert.entities) < ENTITIES_MAX:
                 alert.entities.append(entity)
@@ -234,7 +253,10 @@ class AlertBook:
         """Other entities with the same (detector, item), or other items of the same (detector, actor), in the last day."""
         now, most = observation.time, 0
         actor = names[0] if names else ""
-        for key, member in ((f"{observation.detector}|{observation.item}", actor), (f"{observation.detector}@{actor}", observation.item)):
+        for key, member in (
+            (f"{observation.detector}|{observation.item}", actor),
+            (f"{observation.detector}@{actor}", observation.item),
+        ):
             if not member:
                 continue
             held = self._spread.get(key) or {}
@@ -260,12 +282,16 @@ class AlertBook:
         alert.revision += 1
         alert.sent_count, alert.sent_risk, alert.sent_at, alert.touched = alert.count, alert.risk, now, False
         self._alerts.put(alert.id, alert, alert.last)
-        frozen = msgspec.structs.replace(alert, findings=[msgspec.structs.replace(f, evidence=list(f.evidence)) for f in alert.findings])
+        frozen = msgspec.structs.replace(
+            alert, findings=[msgspec.structs.replace(f, evidence=list(f.evidence)) for f in alert.findings]
+        )
         frozen.entities, frozen.related = list(alert.entities), list(alert.related)
         return Sent(frozen, "alert.created" if alert.revision == 1 else "alert.updated")
 
     @staticmethod
-    def _add(finding: Finding, count: int, first: float, last: float, minute: int, evidence: Sequence[Evidence]) -> None:
+    def _add(
+        finding: Finding, count: int, first: float, last: float, minute: int, evidence: Sequence[Evidence]
+    ) -> None:
         finding.count += count
         finding.first, finding.last = min(finding.first, first), max(finding.last, last)
         if evidence and minute > finding.minute and len(finding.evidence) < EVIDENCE_MAX:

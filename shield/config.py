@@ -106,7 +106,9 @@ def component(package: str, name: str) -> ModuleType:
         found = None
     if found is None or not hasattr(module := importlib.import_module(dotted), "Config"):
         folder = Path(str(importlib.import_module(package).__file__)).parent
-        offered = sorted(p.stem for p in folder.glob("*.py") if re.search(r"^class Config\b", p.read_text(), re.MULTILINE))
+        offered = sorted(
+            p.stem for p in folder.glob("*.py") if re.search(r"^class Config\b", p.read_text(), re.MULTILINE)
+        )
         raise LookupError(f"unknown `use: {name}`{nearest(name, offered)}; there are {', '.join(offered)}")
     return module
 
@@ -140,7 +142,9 @@ def parse(text: str, name: str, base: Path | None = None, environment: dict[str,
     if not isinstance(raw, dict):
         raise ConfigError([Fault(name, 1, "a configuration is a mapping: `broker:`, `sources:`, `sinks:` ...")])
     values = dict(raw)
-    broker_type = KafkaConfig if isinstance(raw.get("broker"), dict) and raw["broker"].get("use") == "kafka" else EmbeddedConfig
+    broker_type = (
+        KafkaConfig if isinstance(raw.get("broker"), dict) and raw["broker"].get("use") == "kafka" else EmbeddedConfig
+    )
     if isinstance(raw.get("broker"), dict) and raw["broker"].get("use", "embedded") not in {"embedded", "kafka"}:
         fault(("broker", "use"), f"unknown broker `{raw['broker']['use']}`; there are embedded, kafka")
     if "broker" in values:
@@ -148,7 +152,7 @@ def parse(text: str, name: str, base: Path | None = None, environment: dict[str,
     for key, package in (("sources", "connectors"), ("sinks", "shield.sinks")):
         if isinstance(values.get(key), list):
             values[key] = tuple(_component(package, v, (key, i), fault) for i, v in enumerate(values[key]))
-    built = _struct(values, Config, (), fault)
+    built: Config | None = _struct(values, Config, (), fault)
     if not faults and built is not None:
         built = _relative_to(built, base) if base else built
         _check_meaning(built, fault)
@@ -158,7 +162,11 @@ def parse(text: str, name: str, base: Path | None = None, environment: dict[str,
 
 
 def _plain(
-    node: yaml.Node, at: tuple[Any, ...], lines: dict[tuple[Any, ...], int], fault: Callable[..., None], env: dict[str, str]
+    node: yaml.Node,
+    at: tuple[Any, ...],
+    lines: dict[tuple[Any, ...], int],
+    fault: Callable[..., None],
+    env: dict[str, str],
 ) -> Any:
     """YAML nodes to plain values; remembers lines, refuses duplicate keys, fills in variables on string leaves."""
     lines[at] = node.start_mark.line + 1
@@ -232,12 +240,19 @@ def _struct(value: Any, kind: type[msgspec.Struct], at: tuple[Any, ...], fault: 
 
 
 def _value(value: Any, kind: Any, at: tuple[Any, ...], fault: Callable[..., None]) -> Any:
-    if isinstance(value, msgspec.Struct) or (isinstance(value, tuple) and at[0] in {"sources", "sinks"} and len(at) == 1):
+    if isinstance(value, msgspec.Struct) or (
+        isinstance(value, tuple) and at[0] in {"sources", "sinks"} and len(at) == 1
+    ):
         return value  # built already
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         return _struct(value, kind, at, fault)
     inner = get_args(kind)
-    if get_origin(kind) in {list, tuple} and inner and isinstance(inner[0], type) and issubclass(inner[0], msgspec.Struct):
+    if (
+        get_origin(kind) in {list, tuple}
+        and inner
+        and isinstance(inner[0], type)
+        and issubclass(inner[0], msgspec.Struct)
+    ):
         if not isinstance(value, list):
             fault(at, f"{'.'.join(map(str, at))}: a list is expected")
             return None
@@ -323,6 +338,8 @@ def described(kind: type[msgspec.Struct], prefix: str = "") -> Iterator[tuple[st
         if isinstance(inner, type) and issubclass(inner, msgspec.Struct):
             yield from described(inner, f"{prefix}{field.encode_name}.")
             continue
-        default = "required" if field.required else repr(field.default if field.default is not msgspec.NODEFAULT else [])
+        default = (
+            "required" if field.required else repr(field.default if field.default is not msgspec.NODEFAULT else [])
+        )
         name = getattr(inner, "__name__", str(inner)) if not get_args(inner) else str(inner)
         yield prefix + field.encode_name, re.sub(r"\b(typing|builtins)\.", "", name), default

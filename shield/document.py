@@ -40,7 +40,7 @@ def document(sent: Sent, rules: Mapping[str, Rule], language: str = "en") -> dic
         },
         "message": reason.get(language, reason["en"]),
         "organization": {"id": alert.tenant},
-        "rule": _rule(alert, rule, rules),
+        "rule": _rule(alert, rule),
         "threat": _threat(alert),
         "related": _related(alert),
         "shield": {
@@ -50,11 +50,12 @@ def document(sent: Sent, rules: Mapping[str, Rule], language: str = "en") -> dic
             "disposition": None,
             "suspicion_case": False,
             "assignee": None,
-            "fingerprint": "sha256:" + hashlib.sha256(f"{alert.tenant}|{alert.rule}|{alert.entities[:1]}".encode()).hexdigest(),
+            "fingerprint": "sha256:"
+            + hashlib.sha256(f"{alert.tenant}|{alert.rule}|{alert.entities[:1]}".encode()).hexdigest(),
             "count": alert.count,
             "first_seen": isoformat(min(f.first for f in alert.findings)),
             "last_seen": isoformat(alert.last),
-            "title": _title(alert, rule, rules),
+            "title": _title(alert, rule),
             "reason": reason,
             "entities": [{"type": kind, "name": name} for kind, name in alert.entities],
             "related_alerts": alert.related,
@@ -152,21 +153,25 @@ def _reason(alert: OpenAlert, rules: Mapping[str, Rule], language: str) -> str:
         words = rate_in_words(ranked[0].rate, language)
         text += f" (so auffällig {words})" if language == "de" else f" (this unusual {words})"
     if others:
-        text += f"; dazu {others} weitere Beobachtung{'en' if others > 1 else ''}" if language == "de" else f"; {others} more observation{'s' if others > 1 else ''}"
+        text += (
+            f"; dazu {others} weitere Beobachtung{'en' if others > 1 else ''}"
+            if language == "de"
+            else f"; {others} more observation{'s' if others > 1 else ''}"
+        )
     return text
 
 
-def _title(alert: OpenAlert, rule: Rule | None, rules: Mapping[str, Rule]) -> dict[str, str]:
+def _title(alert: OpenAlert, rule: Rule | None) -> dict[str, str]:
     if rule:
         return {"de": rule.title_de or rule.title, "en": rule.title}
     entity = alert.entities[0][1] if alert.entities else "?"
     return {"de": f"Ungewöhnliches Verhalten: {entity}", "en": f"Unusual behaviour: {entity}"}
 
 
-def _rule(alert: OpenAlert, rule: Rule | None, rules: Mapping[str, Rule]) -> dict[str, Any]:
+def _rule(alert: OpenAlert, rule: Rule | None) -> dict[str, Any]:
     if rule:
         return {"id": rule.id, "name": rule.title, "version": rule.version}
-    return {"id": "behaviour", "name": _title(alert, None, rules)["en"], "version": ""}
+    return {"id": "behaviour", "name": _title(alert, None)["en"], "version": ""}
 
 
 def _threat(alert: OpenAlert) -> dict[str, Any]:
@@ -210,7 +215,8 @@ def _explanation(alert: OpenAlert, rules: Mapping[str, Rule]) -> dict[str, Any]:
                 "last_seen": isoformat(finding.last),
                 "attack": list(finding.attack),
                 "features": [
-                    {"name": r.name, "actual": r.actual, "typical": r.typical, "window_s": r.window_s, "unit": r.unit} for r in finding.reasons
+                    {"name": r.name, "actual": r.actual, "typical": r.typical, "window_s": r.window_s, "unit": r.unit}
+                    for r in finding.reasons
                 ],
                 "false_positives": list(rule.falsepositives) if rule else [],
             }
@@ -222,7 +228,8 @@ def _explanation(alert: OpenAlert, rules: Mapping[str, Rule]) -> dict[str, Any]:
         "observations_not_shown": alert.more_findings,
     }
     if alert.threshold is not None and rows:
-        without = alert.risk * (1 - float(rows[0]["share"]))
+        strongest = max(shares.values(), default=0.0)
+        without = alert.risk * (1 - strongest)
         below = without < alert.threshold
         explanation["counterfactual"] = {
             "de": f"Ohne die stärkste Beobachtung läge das Risiko bei {without:.1f}, {'unter' if below else 'weiter über'} der Schwelle {alert.threshold:.1f}.",

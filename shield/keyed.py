@@ -18,7 +18,9 @@ _packer = msgspec.msgpack.Encoder()
 class Entries(Generic[V]):
     """One table. Implements `detectors.facts.Table`."""
 
-    def __init__(self, prefix: str, kind: type[V], entries_max: int, idle_max_s: float, stored: dict[str, bytes]) -> None:
+    def __init__(
+        self, prefix: str, kind: type[V], entries_max: int, idle_max_s: float, stored: dict[str, bytes]
+    ) -> None:
         self._prefix = prefix
         self._decoder: msgspec.msgpack.Decoder[tuple[float, V]] = msgspec.msgpack.Decoder(tuple[float, kind])  # type: ignore[valid-type]
         self._entries_max = entries_max
@@ -58,6 +60,9 @@ class Entries(Generic[V]):
     def pop(self, key: str) -> None:
         if self._live.pop(key, None) is not None:
             self._dirty.add(key)
+
+    def keys(self) -> list[str]:
+        return list(self._live)
 
     def items(self) -> list[tuple[str, V]]:
         return [(key, value) for key in list(self._live) if (value := self.get(key)) is not None]

@@ -5,17 +5,17 @@ import hmac
 import os
 import secrets
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 import structlog
 
-from detectors.behaviour import Learning, Models, fit
-from detectors.behaviour.models import ModelRefused
+from detectors.behaviour import ModelRefused, Models, fit
 from detectors.facts import Feature
 from shield.broker import Broker, EmbeddedConfig, Out
 from shield.config import Config
+from shield.metrics import Metrics
 from shield.pipeline import SignalStage, Thresholds
 from shield.risk import STEP_DOWN, named, risk_of
 
@@ -23,6 +23,8 @@ TOPIC = "models"
 MODELS_KEY = b"models"
 THRESHOLDS_KEY = b"thresholds"
 THRESHOLD_MIN = 1.5  # a single finding that is seen more often than once a month never alerts alone
+THRESHOLD_MARGIN = 0.05
+HOURS = "/hours"  # detectors of a forest's hourly vectors
 SEED = 20_261_124
 
 log = structlog.get_logger()
@@ -36,48 +38,51 @@ def signing_key(config: Config) -> bytes:
     if config.models.key_file:
         return Path(config.models.key_file).read_bytes().strip()
     if not isinstance(config.broker, EmbeddedConfig):
-        raise LookupError(f"models are signed: set {config.models.key_env} or `models.key_file`")
+        raise LookupError(f"models are signed: set {config.models.key_env} or `models.key_file`")  # noqa: TRY004
     path = Path(config.broker.path).with_suffix(".models.key")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
             file.write(secrets.token_hex(32))
     except FileExistsError:
         pass
     return path.read_bytes().strip()
 
 
-def train(features: Iterable[Feature], config: Config) -> tuple[Models, Thresholds]:
+def train(features: Iterable[Feature], config: Config, fingerprints: Mapping[str, str]) -> tuple[Models, Thresholds]:
     """Calibration, forests and thresholds from the learning history. Deterministic for the same history."""
     kept: dict[tuple[str, str, str, int, float], Feature] = {}
-    for feature in features:  # the last point per detector, key and day wins; hours of forests stay apart
-        hour = feature.time // 3600 if len(feature.values) > 3 else 0.0
+    for feature in features:  # the last point per detector, key and day wins; the hours of forests stay apart
+        hour = feature.time if feature.detector.endswith(HOURS) else 0.0
         kept[feature.tenant, feature.detector, feature.key, feature.day, hour] = feature
     history = [kept[k] for k in sorted(kept)]
-    models = fit(history, learning=config.learning, seed=SEED)
-    return models, thresholds(history, models, config.learning, config.alerts.budget_per_day, config.alerts.hub_links_max)
+    models = fit(history, learning=config.learning, seed=SEED, fingerprints=fingerprints)
+    return models, thresholds(history, models, config)
 
 
-def thresholds(history: list[Feature], models: Models, learning: Learning, budget_per_day: float, hub_links_max: int) -> Thresholds:
+def thresholds(history: Sequence[Feature], models: Models, config: Config) -> Thresholds:
     """Per tenant the risk that would have opened `budget_per_day` alerts on the calibration days (days after warm-up)."""
     days: dict[str, set[int]] = defaultdict(set)
-    links: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    links: dict[tuple[str, str], set[str]] = defaultdict(set)
     for feature in history:
         days[feature.tenant].add(feature.day)
         names = [named(e) for e in feature.entities]
         for name in names:
-            links[feature.tenant][name].update(n for n in names if n != name)
-    hubs = {t: sorted(n for n, others in linked.items() if len(others) > hub_links_max) for t, linked in links.items()}
+            links[feature.tenant, name].update(n for n in names if n != name)
+    hubs: dict[str, list[str]] = defaultdict(list)
+    for (tenant, name), others in sorted(links.items()):
+        if len(others) > config.alerts.hub_links_max:
+            hubs[tenant].append(name)
+    begins = {t: sorted(seen)[min(config.learning.warmup_days, len(seen) - 1)] for t, seen in days.items()}
     best: dict[tuple[str, int, str], dict[str, float]] = defaultdict(dict)
     for feature in history:
-        first = min(days[feature.tenant]) + learning.warmup_days
-        if feature.day < first or not feature.family:
+        if feature.day < begins[feature.tenant] or not feature.key or feature.detector.endswith(HOURS):
             continue
-        rate = models.rate(feature.detector, feature.values)
-        risk = risk_of(rate, 0)
-        for entity in feature.entities:
-            name = named(entity)
-            if risk > 0 and name not in hubs.get(feature.tenant, ()):
+        risk = risk_of(
+            models.rate(feature.detector, feature.values, feature.group, feature.detector.split("/", 1)[0]), 0
+        )
+        for name in (named(e) for e in feature.entities):
+            if risk > 0 and name not in hubs[feature.tenant]:
                 families = best[feature.tenant, feature.day, name]
                 families[feature.family] = max(risk, families.get(feature.family, 0.0))
     risks: dict[str, list[float]] = defaultdict(list)
@@ -85,14 +90,13 @@ def thresholds(history: list[Feature], models: Models, learning: Learning, budge
         risks[tenant].append(sum(r * STEP_DOWN**i for i, r in enumerate(sorted(families.values(), reverse=True))))
     found: dict[str, float] = {}
     for tenant, seen in days.items():
-        calibrated = max(1, max(seen) - min(seen) + 1 - learning.warmup_days)
-        allowed = int(budget_per_day * calibrated)
+        allowed = int(config.alerts.budget_per_day * sum(d >= begins[tenant] for d in seen))
         ranked = sorted(risks[tenant], reverse=True)
         level = ranked[allowed] if allowed < len(ranked) else 0.0
-        found[tenant] = max(THRESHOLD_MIN, level + 0.05)
+        found[tenant] = max(THRESHOLD_MIN, level + THRESHOLD_MARGIN)
     if found:
         found["*"] = max(found.values())
-    return Thresholds(found, hubs, budget_per_day)
+    return Thresholds(found, {t: names for t, names in hubs.items() if names}, config.alerts.budget_per_day)
 
 
 def records(models: Models, limits: Thresholds, key: bytes, now: float) -> list[Out]:
@@ -108,7 +112,8 @@ class ModelShelf:
         self._key = key
         self._seen: dict[bytes, int] = {}
 
-    def refresh(self, broker: Broker, stage: SignalStage) -> None:
+    def refresh(self, broker: Broker, stage: SignalStage, metrics: Metrics) -> None:
+        """Take up what is new on the topic."""
         newest = {record.key: record for record in broker.read(TOPIC)}
         for key, record in newest.items():
             if self._seen.get(key) == record.offset:
@@ -117,10 +122,12 @@ class ModelShelf:
             try:
                 if key == MODELS_KEY:
                     stage.take_models(Models.decode(record.value, self._key))
+                    digest = hashlib.sha256(record.value).hexdigest()
+                    metrics.models({"behaviour": (str(record.offset), digest[:12], record.time)})
                 elif key == THRESHOLDS_KEY:
                     stage.take_thresholds(open_thresholds(record.value, self._key))
             except ModelRefused as error:
-                log.error("a model was refused", reason=str(error))
+                log.error("a model was refused", reason=str(error))  # noqa: TRY400 - the reason says all
 
 
 def open_thresholds(signed: bytes, key: bytes) -> Thresholds:

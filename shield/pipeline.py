@@ -1,7 +1,7 @@
 """The pipeline as plain functions over batches: raw records to facts, facts to alerts. The one engine of live, replay and scan.
 
-    raw records --RawStage--> signals (facts per tenant, with the tenant's watermark)
-    signals --SignalStage--> alerts, learning history
+raw records --RawStage--> signals (facts per tenant, with the tenant's watermark)
+signals --SignalStage--> alerts, learning history
 """
 
 import bisect
@@ -102,7 +102,9 @@ class _Lines:
         self._starts: list[int] = []
         self._records: list[tuple[Record, str, list[bytes], list[int]]] = []
 
-    def add(self, record: Record, source: str, lines: list[bytes], events: list[Event], line_of: list[int], floor: int) -> None:
+    def add(
+        self, record: Record, source: str, lines: list[bytes], events: list[Event], line_of: list[int], floor: int
+    ) -> None:
         located = self.located
         self._starts.append(len(located.events))
         self._records.append((record, source, lines, line_of))
@@ -136,7 +138,9 @@ class RawStage:
         self._clocks: dict[Partition, dict[str, TenantClock]] = {}
 
     def gain(self, partition: Partition, changelog: Mapping[bytes, bytes]) -> None:
-        self._clocks[partition] = {k.decode(): msgspec.msgpack.decode(v, type=TenantClock) for k, v in changelog.items()}
+        self._clocks[partition] = {
+            k.decode(): msgspec.msgpack.decode(v, type=TenantClock) for k, v in changelog.items()
+        }
 
     def lose(self, partition: Partition) -> None:
         self._clocks.pop(partition, None)
@@ -160,7 +164,9 @@ class RawStage:
 
     def await_source(self, partition: Partition, tenant: str, source: str, first: float, received: float) -> None:
         """A source that will come, known beforehand (scan): the watermark waits for it."""
-        self._clocks.setdefault(partition, {}).setdefault(tenant, TenantClock()).sources[source] = SourceClock(first, received)
+        self._clocks.setdefault(partition, {}).setdefault(tenant, TenantClock()).sources[source] = SourceClock(
+            first, received
+        )
 
     def dismiss_source(self, partition: Partition, tenant: str, source: str) -> None:
         """A source that ended no longer holds the watermark back."""
@@ -190,7 +196,9 @@ class RawStage:
         outbox = [Out("signals", tenant.encode(), value, clock.watermark, {"tenant": tenant})]
         return outbox, [Change(partition, tenant.encode(), _pack(clock))]
 
-    def _read(self, record: Record, batches: dict[tuple[Partition, str], _Lines], outbox: list[Out], tally: Tally) -> None:
+    def _read(
+        self, record: Record, batches: dict[tuple[Partition, str], _Lines], outbox: list[Out], tally: Tally
+    ) -> None:
         tenant, source = self._origin(record)
         partition = (record.topic, record.partition)
         lines = [record.value] if record.headers.get("framing") == "single" else record.value.split(b"\n")
@@ -241,10 +249,10 @@ class SignalStage:
     """Facts to alerts. State per signals partition: everything that one tenant's detection remembers."""
 
     def __init__(self, config: Config, rules: RuleSet, behaviour: Behaviour, learn_until: float | None = None) -> None:
-        self._config = config
-        self._rules = rules
-        self._behaviour = behaviour
-        self._learn_until = learn_until or 0.0
+        self.config = config
+        self.rules = rules
+        self.behaviour = behaviour
+        self.learn_until = learn_until or 0.0
         self.paused_at: int | None = None  # no minute from here on is evaluated yet (a scan that has still to train)
         self._partitions: dict[Partition, PartitionState] = {}
         self._tenants: dict[tuple[Partition, str], Tenant] = {}
@@ -252,7 +260,7 @@ class SignalStage:
         self.hubs: dict[str, frozenset[str]] = {}
 
     def take_models(self, models: Models) -> None:
-        self._behaviour.models = models
+        self.behaviour.models = models
 
     def take_thresholds(self, found: Thresholds) -> None:
         self.thresholds = found.risk
@@ -287,7 +295,7 @@ class SignalStage:
         return outbox
 
     def entries(self) -> dict[str, tuple[int, int]]:
-        """table -> (entries, evictions), over all tenants."""
+        """Table -> (entries, evictions), over all tenants."""
         found: dict[str, tuple[int, int]] = {}
         for state in self._partitions.values():
             for store in state.tenants.values():
@@ -309,7 +317,7 @@ class SignalStage:
     def _outs(self, tenant: "Tenant", sent: Sequence[Sent], tally: Tally) -> list[Out]:
         outs = [_feature(f) for f in tenant.drain_features()]
         for one in sent:
-            doc = document(one, self._rules.rules, self._config.language)
+            doc = document(one, self.rules.rules, self.config.language)
             headers = {"kind": one.kind, "tenant": one.alert.tenant, "severity": one.alert.level}
             outs.append(Out("alerts", one.alert.id.encode(), encode(doc), one.alert.last, headers))
         tally.sent += sent
@@ -323,31 +331,33 @@ class Tenant:
         self._name = name
         self._store = store
         self._stage = stage
-        config = stage._config
+        config = stage.config
         self._book = AlertBook(name, store, config.alerts)
-        self._pending = store.table("pending", list[Fact], entries_max=config.pending_facts_max, idle_max_s=float("inf"))
+        self._pending = store.table(
+            "pending", list[Fact], entries_max=config.pending_facts_max, idle_max_s=float("inf")
+        )
         self._progress = store.table("progress", dict[str, float], entries_max=8, idle_max_s=float("inf"))
         self._steps: dict[int, list[str]] = {}
-        for key, _ in self._pending.items():
+        for key in self._pending.keys():
             self._steps.setdefault(int(key.split(":")[0]), []).append(key)
         self._features: list[Feature] = []
 
     def take(self, signals: Signals, offset: int, tally: Tally) -> list[Sent]:
         """One record: hits at once and in order, everything else waits for its minute to close."""
-        stage, rules = self._stage, self._stage._rules.rules
-        direct_levels = stage._config.alerts.direct_levels
+        stage, rules = self._stage, self._stage.rules.rules
+        direct_levels = stage.config.alerts.direct_levels
         hits = [f for f in signals.facts if f.detector in rules]
         bases = [f for f in signals.facts if "<" in f.detector]
         waiting = [f for f in signals.facts if "<" not in f.detector]
         if bases:
-            found = stage._rules.correlate(self._store, bases)
+            found = stage.rules.correlate(self._store, bases)
             for fact in found:
                 tally.matches[fact.detector] = tally.matches.get(fact.detector, 0) + 1
             hits += found
             waiting += found
         sent: list[Sent] = []
         for fact in hits:
-            if fact.first >= stage._learn_until and rules[fact.detector].level in direct_levels:
+            if fact.first >= stage.learn_until and rules[fact.detector].level in direct_levels:
                 sent += self._book.direct(fact, rules[fact.detector])
         by_step: dict[int, list[Fact]] = {}
         for fact in waiting:
@@ -398,15 +408,17 @@ class Tenant:
 
     def _step(self, minute: int, facts: list[Fact], tally: Tally) -> list[Sent]:
         stage = self._stage
-        rules = stage._rules.rules
+        rules = stage.rules.rules
         hits = [f for f in facts if f.detector in rules]
-        observations, features = stage._behaviour.observe(self._store, minute, [f for f in facts if f.detector not in rules])
+        observations, features = stage.behaviour.observe(
+            self._store, minute, [f for f in facts if f.detector not in rules]
+        )
         observations += self._weigh_hits(hits, features)
         self._features += features
         for observation in observations:
             tally.observations[observation.family] = tally.observations.get(observation.family, 0) + 1
         now = (minute + 1) * 60.0
-        if now <= stage._learn_until:
+        if now <= stage.learn_until:
             return []
         hubs = stage.hubs.get(self._name, frozenset())
         threshold = stage.thresholds.get(self._name, stage.thresholds.get("*"))
@@ -415,7 +427,7 @@ class Tenant:
 
     def _weigh_hits(self, hits: list[Fact], features: list[Feature]) -> list[Observation]:
         """Rule hits enter the common scale: one observation per rule, entity and day, calibrated like any other."""
-        rules, models = self._stage._rules.rules, self._stage._behaviour.models
+        rules, models = self._stage.rules.rules, self._stage.behaviour.models
         seen = self._store.table("hit_days", int, entries_max=200_000, idle_max_s=7.0 * DAY_S)
         observations = []
         for fact in sorted(hits, key=lambda f: (f.detector, f.key)):  # arrival order within
@@ -424,7 +436,9 @@ class Tenant:
                 continue
             seen.put(key, day, fact.first)
             rule = rules[fact.detector]
-            features.append(Feature(self._name, rule.id, fact.key, day, fact.first, (1.0,), f"rule:{rule.id}", fact.entities))
+            features.append(
+                Feature(self._name, rule.id, fact.key, day, fact.first, (1.0,), f"rule:{rule.id}", fact.entities)
+            )
             rate = models.rate(rule.id, (1.0,)) if models else None
             observations.append(observation_of_hit(rule, _finding(fact, rule.attack), rate, self._name))
         return observations

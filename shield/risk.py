@@ -49,7 +49,7 @@ Book = dict[str, Booked]  # family -> strongest
 
 
 def risk_of(rate: float | None, spread: int) -> float:
-    """r = -log10 λ less the roll-out discount log10(1 + c); 0 where nothing was learned or it is no news."""
+    """R = -log10 λ less the roll-out discount log10(1 + c); 0 where nothing was learned or it is no news."""
     if rate is None or rate <= 0.0:
         return 0.0
     risk = -math.log10(rate) - math.log10(1 + spread)
@@ -81,7 +81,10 @@ def book(held: Book, finding: Finding) -> Book:
 def total(held: Book, now: float, *, shown_weight: float = 1.0) -> tuple[float, dict[str, float]]:
     """(risk, share per family); shares sum to 1 where there is any risk."""
     parts = sorted(
-        ((b.finding.risk * weight(now - b.finding.last) * (shown_weight if b.shown else 1.0), family) for family, b in held.items()),
+        (
+            (b.finding.risk * weight(now - b.finding.last) * (shown_weight if b.shown else 1.0), family)
+            for family, b in held.items()
+        ),
         reverse=True,
     )
     weighed = {family: part * STEP_DOWN**i for i, (part, family) in enumerate(parts) if part > 0}

@@ -58,7 +58,11 @@ def stages(config: Config, *, future_s: float | None = None) -> tuple[RawStage, 
     rules = RuleSet.load(config.rule_paths)
     behaviour = Behaviour.load(config.profile_paths, None, learning=config.learning)
     learn_until = instant(config.learn_until) if config.learn_until else None
-    raw = RawStage(config, rules, behaviour) if future_s is None else RawStage(config, rules, behaviour, future_s=future_s)
+    raw = (
+        RawStage(config, rules, behaviour)
+        if future_s is None
+        else RawStage(config, rules, behaviour, future_s=future_s)
+    )
     return raw, SignalStage(config, rules, behaviour, learn_until)
 
 
@@ -96,7 +100,7 @@ def run_train(config: Config) -> dict[str, Any]:
     with ExitStack() as stack:
         broker = _broker(stack, config, None, "train", ())
         history = list(learning_history(broker))
-        models, limits = train(history, config)
+        models, limits = train(history, config, Behaviour.load(config.profile_paths, None).fingerprints)
         broker.commit(None, records(models, limits, signing_key(config), time.time()), [])
         days = {f.day for f in history}
         return {
@@ -195,7 +199,9 @@ class _Counted:
 
 def worker_name(given: str | None, role: str) -> str:
     """Stable over restarts: given, from the pod, or the role's; never a process id."""
-    return given or os.environ.get("SHIELD_WORKER") or (f"{role}-{pod}" if (pod := os.environ.get("HOSTNAME")) else role)
+    return (
+        given or os.environ.get("SHIELD_WORKER") or (f"{role}-{pod}" if (pod := os.environ.get("HOSTNAME")) else role)
+    )
 
 
 def summary(data: dict[str, Any]) -> str:

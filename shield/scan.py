@@ -33,7 +33,9 @@ class Block(msgspec.Struct):
     lines: list[bytes]
 
 
-def merged(files: Sequence[tuple[SourceConfig, Path]], received: float, block_lines: int = BLOCK_LINES) -> Iterator[Block]:
+def merged(
+    files: Sequence[tuple[SourceConfig, Path]], received: float, block_lines: int = BLOCK_LINES
+) -> Iterator[Block]:
     """Blocks of all files in the order of their event times. Raises OSError for a file that cannot be read."""
     heap: list[tuple[float, int, Block, Iterator[Block]]] = []
     for number, (config, path) in enumerate(files):
@@ -70,7 +72,9 @@ def files_of(config: Config) -> list[tuple[SourceConfig, Path]]:
 class Scan:
     """One run. `tally` counts as live; `on_alert` is told (kind, document) of each alert as it is sent."""
 
-    def __init__(self, config: Config, raw: RawStage, signals: SignalStage, on_alert: Callable[[str, bytes], None]) -> None:
+    def __init__(
+        self, config: Config, raw: RawStage, signals: SignalStage, on_alert: Callable[[str, bytes], None]
+    ) -> None:
         self.tally = Tally()
         self._config = config
         self._raw = raw
@@ -79,7 +83,9 @@ class Scan:
         self._offsets = itertools.count()
         self._history: list[Feature] = []
 
-    def run(self, *, now: float, learn_until: float | None = None, progress: Callable[[int], None] = lambda _: None) -> None:
+    def run(
+        self, *, now: float, learn_until: float | None = None, progress: Callable[[int], None] = lambda _: None
+    ) -> None:
         """All files once. Lines before `learn_until` only teach; there models are trained. `progress` is told bytes."""
         files = files_of(self._config)
         if learn_until is not None:
@@ -141,7 +147,7 @@ class Scan:
                 self._history.append(msgspec.msgpack.decode(out.value, type=Feature))
 
     def _learned(self) -> None:
-        models, thresholds = train(self._history, self._config)
+        models, thresholds = train(self._history, self._config, self._signals.behaviour.fingerprints)
         self._signals.take_models(models)
         self._signals.take_thresholds(thresholds)
         self._signals.paused_at = None

@@ -1,6 +1,7 @@
 """A source at work on the embedded broker, for the tests of sources."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ QUICK = Limits(gather_s=0.005, retry_first_s=0.01, retry_max_s=0.05, source_retr
 
 
 def broker_at(path: Path, member: str = "ingest-0") -> Broker:
-    return open_broker(EmbeddedConfig(path=path / "broker.db", partitions=2), member=member)
+    return open_broker(EmbeddedConfig(path=str(path / "broker.db"), partitions=2), member=member)
 
 
 def lines_of(broker: Broker) -> list[bytes]:
@@ -47,11 +48,17 @@ async def running(
 
 async def lines_arrive(broker: Broker, count: int) -> list[bytes]:
     """Wait until that many lines are durable; the test's time limit ends a wait in vain."""
-    while len(lines := lines_of(broker)) < count:
+    while len(lines := lines_of(broker)) < count:  # noqa: ASYNC110 -- a file gives no event
         await asyncio.sleep(0.01)
     return lines
 
 
 async def counted(counts: Tally, name: str, amount: int = 1) -> None:
-    while counts.totals.get(name, 0) < amount:
+    while counts.totals.get(name, 0) < amount:  # noqa: ASYNC110 -- neither does a count
         await asyncio.sleep(0.01)
+
+
+def unused_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
+    with socket.socket(socket.AF_INET, kind) as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])

@@ -1,5 +1,5 @@
 import base64
-import datetime
+import datetime as dt
 import ipaddress
 import logging
 import os
@@ -106,9 +106,9 @@ def test_webhook_reads_the_status(status: int, headers: dict[str, str], outcome:
 
 
 def test_retry_after_takes_seconds_and_dates_and_survives_anything_else() -> None:
-    now = datetime.datetime(2026, 3, 1, 12, tzinfo=datetime.UTC)
-    later = format_datetime(now + datetime.timedelta(seconds=90), usegmt=True)
-    earlier = format_datetime(now - datetime.timedelta(days=1), usegmt=True)
+    now = dt.datetime(2026, 3, 1, 12, tzinfo=dt.UTC)
+    later = format_datetime(now + dt.timedelta(seconds=90), usegmt=True)
+    earlier = format_datetime(now - dt.timedelta(days=1), usegmt=True)
     assert webhook.retry_after(later, now.timestamp()) == 90
     assert webhook.retry_after(earlier, now.timestamp()) == 0
     assert webhook.retry_after(" 5 ", 0) == 5
@@ -139,7 +139,7 @@ def test_webhook_does_not_wait_for_an_endless_answer() -> None:
 def authority(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """An authority, and certificates by it for the server and a client."""
     folder = tmp_path_factory.mktemp("tls")
-    now = datetime.datetime.now(datetime.UTC)
+    now = dt.datetime.now(dt.UTC)
     authority_key = ec.generate_private_key(ec.SECP256R1())
     issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Test authority")])
     made: dict[str, Path] = {}
@@ -153,8 +153,8 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
             .issuer_name(issuer)
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(hours=1))
-            .not_valid_after(now + datetime.timedelta(days=1))
+            .not_valid_before(now - dt.timedelta(hours=1))
+            .not_valid_after(now + dt.timedelta(days=1))
             .add_extension(x509.BasicConstraints(ca=name == "authority", path_length=None), critical=True)
             .add_extension(x509.SubjectAlternativeName(names), critical=False)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
@@ -218,7 +218,7 @@ def test_webhook_connects_to_the_checked_address_and_still_checks_the_name(
         return real(host, port, *rest, **more)
 
     def send(name: str, *allow: str) -> Outcome:
-        options = {"secret_env": "HOOK_KEY", "ca_file": str(authority["authority"]), "allow": allow}
+        options: dict[str, Any] = {"secret_env": "HOOK_KEY", "ca_file": str(authority["authority"]), "allow": allow}
         config = webhook.Config(name="siem", url=f"https://{name}:{receiver.port}/hook", **options)
         return once(webhook.Sink(config, ENVIRON))
 
@@ -260,8 +260,8 @@ def test_webhook_connects_to_the_checked_address_and_still_checks_the_name(
     ],
 )
 def test_webhook_refuses_wrong_options(options: dict[str, Any], complaint: str) -> None:
-    good = {"name": "siem", "url": "https://siem.example/hook", "secret_env": "HOOK_KEY"}
-    webhook.Config(**good)  # type: ignore[arg-type]
+    good: dict[str, Any] = {"name": "siem", "url": "https://siem.example/hook", "secret_env": "HOOK_KEY"}
+    webhook.Config(**good)
     with pytest.raises(ValueError, match=complaint):
         webhook.Config(**(good | options))
 
@@ -381,8 +381,6 @@ def test_ndjson_without_its_folder_is_tried_again(tmp_path: Path) -> None:
 
 def test_ndjson_writes_to_standard_output(capfd: pytest.CaptureFixture[str]) -> None:
     sink = ndjson.Sink(ndjson.Config(name="out"), {})
-    with capfd.disabled():
-        pass
     assert write(sink, 7) == Delivered()
     sink.close()
     assert msgspec.json.decode(capfd.readouterr().out)["n"] == 7

@@ -17,8 +17,7 @@ _ERROR = re.compile(
     re.DOTALL,
 )
 _CLIENT = re.compile(r"\[(?:client|remote) ([^\s\]]{1,64})\] ?")
-_ADDRESS_PORT = re.compile(r"\[?([0-9a-fA-F]{0,4}[.:\d][0-9a-fA-F.:]{1,42}?)\]?(?::(\d{1,5}))?")
-_FOUR_PORT = re.compile(r"(\d{1,3}(?:\.\d{1,3}){3})(?::(\d{1,5}))?")
+_PLACE = re.compile(r"(\d{1,3}(?:\.\d{1,3}){3})(?::(\d{1,5}))?")
 _REFERER = ", referer: "
 _USER = re.compile(r"\buser ([^\s:,]{1,256})(?::| not found| in realm|,)")
 _CODE = re.compile(r"(?:\(\d{1,6}\)[^:]{1,200}: )?(AH\d{5}): ")
@@ -26,11 +25,12 @@ _MISSING = re.compile(r"(?:File does not exist|script '?|client denied by server
 _SNIFF = re.compile(
     r"\[\w{3} \w{3} {1,2}\d{1,2} \d\d:\d\d:\d\d(?:\.\d{1,9})? \d{4}\] \[|\[(?:\w{1,64}:)?\w{1,16}\] \[(?:client|pid) "
 )
+_TIMELESS = re.compile(r"\[(?:\w{1,64}:)?(?:debug|info|notice|warn|error|crit|alert|emerg)\] [A-Z(\[]")
 _LEVELS = frozenset({"error", "crit", "alert", "emerg"})
 
 
 def sniff(text: str) -> bool:
-    return accesslog.sniff(text) or _SNIFF.match(text) is not None
+    return accesslog.sniff(text) or _SNIFF.match(text) is not None or _TIMELESS.match(text) is not None
 
 
 def parse(text: str, origin: Origin) -> Sequence[Event]:
@@ -71,9 +71,13 @@ def _error(line: re.Match[str], host: str | None, origin: Origin) -> Event:
     address = port = user = None
     client = _CLIENT.search(message, 0, 512)
     if client is not None:
-        place = _FOUR_PORT.fullmatch(client[1]) or _ADDRESS_PORT.fullmatch(client[1])
+        place = _PLACE.fullmatch(client[1])
         if place is not None:
             address, port = place.groups()
+        elif accesslog.is_address(left := client[1].rpartition(":")[0]) and (fraction or len(client[1]) > 39):
+            address, port = left, client[1].rpartition(":")[2]  # 2.4 puts the port behind IPv6 without brackets
+        elif accesslog.is_address(client[1]):
+            address = client[1]
         else:
             fields["source.domain"] = client[1]
         message = message[: client.start()] + message[client.end() :]
@@ -97,7 +101,7 @@ def _error(line: re.Match[str], host: str | None, origin: Origin) -> Event:
         host_name=host,
         user_name=user,
         source_ip=address,
-        source_port=int(port) if port else None,
+        source_port=int(port) if port and port.isdecimal() and len(port) <= 5 else None,
         process_pid=int(pid) if pid is not None else None,
         file_path=missing[1] if missing is not None else None,
         service_name="web",

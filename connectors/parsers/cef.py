@@ -17,12 +17,14 @@ NAME = "cef"
 _HEADER_PARTS = 7  # version to severity; what follows the seventh bar is the extension
 # A key stands behind a blank and before an equals sign that is not escaped; blanks are allowed within values.
 _KEY = re.compile(r"(?:^|\s)([A-Za-z_][\w.\-\[\]]*+)=")
+_BARE = re.compile(r"[01]\|[^|]{1,100}\|")
 _BAR = re.compile(r"(?<!\\)(?:\\\\)*+\|")
 _HEADER_ESCAPE = re.compile(r"\\([\\|=])")
 _ESCAPE = re.compile(r"\\([\\=|nr])")
 _ESCAPED = {"\\": "\\", "=": "=", "|": "|", "n": "\n", "r": "\n"}
 _TIME = re.compile(
-    r"([A-Za-z]{3}) {1,2}(\d{1,2})(?: (\d{4}))? (\d{2}):(\d{2}):(\d{2})(?:\.(\d{1,9}))?(?: ([A-Za-z]{1,5}|[+-]\d\d:?\d\d))?"
+    r"([A-Za-z]{3}) {1,2}(\d{1,2})(?: (\d{4}))? (\d{2}):(\d{2}):(\d{2})(?:\.(\d{1,9}))?"
+    r"(?: ([A-Za-z]{1,5}|[+-]\d\d:?\d\d))?"
 )
 _LABELLED = re.compile(
     r"(c(?:s|n|fp|6a)\d|deviceCustom(?:String|Number|FloatingPoint|Date|IPv6Address)\d|flex\w{1,16}\d)Label"
@@ -98,13 +100,15 @@ _FAILING = re.compile(r"(?i)fail|reject|denied|invalid|unsuccessful")
 
 
 def sniff(text: str) -> bool:
-    return "CEF:" in text and text.count("|") >= _HEADER_PARTS - 1
+    return text.count("|") >= _HEADER_PARTS - 1 and ("CEF:" in text or _BARE.match(text) is not None)
 
 
 def parse(text: str, origin: Origin) -> Sequence[Event]:
     begin = text.find("CEF:")
     if begin < 0:
-        raise ParseError("no CEF: header")
+        if _BARE.match(text) is None:
+            raise ParseError("no CEF: header")
+        begin = -4  # a relay took "CEF:" for the name of a program and dropped it
     parts = text[begin + 4 :].split("|", _HEADER_PARTS)
     if "\\" in text and any(part.endswith("\\") for part in parts[:-1]):
         parts = _split(text[begin + 4 :])
@@ -134,14 +138,14 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
     fields["event.severity"] = int(severity) if len(severity) < 3 and severity.isdecimal() else severity
     envelope_host = process = None
     stamp: float | None = None
-    if begin:
+    if begin > 0:
         envelope = peel(text, origin)
         stamp, envelope_host = envelope.timestamp, envelope.host
     action = get("act")
     outcome = _OUTCOMES.get((get("outcome") or get("categoryOutcome") or "").lower())
     category, types, outcome = _kind(name, action, outcome, log)
     sproc, dproc = get("sproc"), get("dproc")
-    process = sproc or dproc
+    process = sproc or dproc or get("deviceProcessName")
     pid = get("spid") if sproc or "dpid" not in log else get("dpid")
     request = get("request")
     if request is not None:
@@ -163,10 +167,10 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
             host_name=_stated(get("dvchost")) or envelope_host,
             user_name=user,
             user_domain=_stated(get("sntdom") if _stated(get("suser")) else get("dntdom")),
-            source_ip=_stated(get("src")) or _stated(get("c6a2")) if "c6a2" in log else _stated(get("src")),
+            source_ip=_stated(get("src")) or _labelled(log, "c6a2", "Source IPv6 Address"),
             source_port=_number(get("spt")),
             source_bytes=_number(get("in")),
-            destination_ip=_stated(get("dst")),
+            destination_ip=_stated(get("dst")) or _labelled(log, "c6a3", "Destination IPv6 Address"),
             destination_port=_number(get("dpt")),
             destination_bytes=_number(get("out")),
             network_transport=None if proto is None or proto in _ABSENT else _TRANSPORT.get(proto, proto.lower()),
@@ -224,7 +228,7 @@ def _kind(name: str, action: str | None, outcome: str | None, log: dict[str, Any
 
 def _time(log: dict[str, Any], stamp: float | None, origin: Origin) -> float:
     """When the device saw it: rt, else end or start, else the envelope's time, else the arrival."""
-    for key in ("rt", "end", "start"):
+    for key in ("rt", "end", "start", "UNIFIutcTime"):
         stated = log.get(key)
         if stated and (at := _instant(stated.strip(), origin)) is not None:
             return at
@@ -252,6 +256,10 @@ def _instant(text: str, origin: Origin) -> float | None:
         return at - (int(digits[:2]) * 3600 + int(digits[2:]) * 60) * (-1 if zone[0] == "-" else 1)
     except (ValueError, OverflowError):
         return None
+
+
+def _labelled(log: dict[str, Any], key: str, label: str) -> str | None:
+    return _stated(log.get(key)) if log.get(f"{key}Label") == label else None
 
 
 def _stated(text: str | None) -> str | None:

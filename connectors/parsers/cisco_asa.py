@@ -10,27 +10,27 @@ from functools import lru_cache
 from ipaddress import ip_address
 from typing import Any, NamedTuple
 
-from connectors.envelope import peel
+from connectors.envelope import Envelope, peel
 from connectors.events import Event, Origin, ParseError
 
 NAME = "cisco_asa"
 
-_TAG = re.compile(r"%(ASA|PIX|FTD|NGIPS|FWSM)-(?:[A-Za-z]{1,16}-)?([0-7])-(\d{6}):? {0,2}")
+_TAG = re.compile(r"%(ASA|PIX|FTD|FDT|NGIPS|FWSM)-(?:[A-Za-z]{1,16}-)?(\d)-(\d{6}):? {0,2}")
 _LEVELS = ("emergency", "alert", "critical", "error", "warning", "notification", "informational", "debug")
 _ADDRESSES_MAX = 65_536  # remembered verdicts on whether a text is an address
 
 # What stands in a message. An address may be a name (`name` command); users follow in brackets with identity firewalls.
 _PARTS = {
-    "SRC": r"(?P<src_if>[^\s:]+):(?P<src>[^\s/(),]+)(?:/(?P<sport>[\w-]+))?",
-    "DST": r"(?P<dst_if>[^\s:]+):(?P<dst>[^\s/(),]+)(?:/(?P<dport>[\w-]+))?",
+    "SRC": r"(?P<src_if>[^\s:]+|NP Identity Ifc):(?P<src>[^\s/(),]+)(?:/(?P<sport>[\w-]+))?",
+    "DST": r"(?P<dst_if>[^\s:]+|NP Identity Ifc):(?P<dst>[^\s/(),]+)(?:/(?P<dport>[\w-]+))?",
     "SRC_BARE": r"(?P<src>[^\s/(),]+)(?:/(?P<sport>[\w-]+))?",
     "DST_BARE": r"(?P<dst>[^\s/(),;]+)(?:/(?P<dport>[\w-]+))?",
     "SRC_ACL": r"(?P<src_if>[^\s/]+)/(?P<src>[^\s(]+)\((?P<sport>\w+)\)",
     "DST_ACL": r"(?P<dst_if>[^\s/]+)/(?P<dst>[^\s(]+)\((?P<dport>\w+)\)",
     "SRC_NAT": r"(?: ?\((?P<src_nat>[0-9A-Fa-f.:]+)(?:[/(](?P<src_nat_port>\d+))?\))?",
     "DST_NAT": r"(?: ?\((?P<dst_nat>[0-9A-Fa-f.:]+)(?:[/(](?P<dst_nat_port>\d+))?\))?",
-    "SRC_USER": r"(?: ?\((?P<src_user>[^()]*)\))?",
-    "DST_USER": r"(?: ?\((?P<dst_user>[^()]*)\))?",
+    "SRC_USER": r"(?: ?\((?!type )(?P<src_user>[^()]*)\))?",
+    "DST_USER": r"(?: ?\((?!type )(?P<dst_user>[^()]*)\))?",
     "USER": r"(?: ?\((?P<user>[^()]*)\))?",
     "WHO": r"(?:TunnelGroup <[^>]*> )?(?:Group(?:Policy)? (?:<(?P<group>[^>]*)>|(?P<group_bare>\S+)),? )?"
     r"User (?:<(?P<user>[^>]*)>|'(?P<user_quoted>[^']*)'|(?P<user_bare>\S+)),? IP (?:<(?P<src>[^>]*)>|(?P<src_bare>\S+))",
@@ -129,8 +129,9 @@ _TABLE: tuple[tuple[str, _Kind, str], ...] = (
     ("302010", _NOTE, r"(?P<connections>\d+) in use, (?P<connections_most>\d+) most used"),
     ("302013 302015 302017 302303", _BUILT, r"Built(?: (?P<dir>inbound|outbound))?(?: \S+)? (?P<proto>\S+)(?: state-bypass)? connection (?P<connection>\d+) (?:for|from) {SRC}{SRC_NAT}{SRC_USER} to {DST}{DST_NAT}{DST_USER}{USER}"),
     ("302014 302016 302018 302304", _TORN, r"Teardown (?P<proto>\S+)(?: state-bypass)? connection (?P<connection>\d+) (?:for|from) {SRC}{SRC_USER} to {DST}{DST_USER} duration (?P<duration>\S+)(?: bytes (?P<bytes>\d+))?(?: (?P<reason>[^()]*[^()\s]))?{USER}"),
-    ("302020", _BUILT, r"Built (?P<dir>inbound|outbound) (?P<proto>ICMP\S*) connection for faddr (?P<src>[^\s/(]+)(?:/(?P<sport>\d+))?{SRC_USER} gaddr (?P<nat>[^\s/(]+)(?:/\d+)? laddr (?P<dst>[^\s/(]+)(?:/(?P<dport>\d+))?{DST_USER}(?: type (?P<icmp_type>\d+) code (?P<icmp_code>\d+))?"),
-    ("302021", _TORN, r"Teardown (?P<proto>ICMP\S*) connection for faddr (?P<src>[^\s/(]+)(?:/(?P<sport>\d+))?{SRC_USER} gaddr (?P<nat>[^\s/(]+)(?:/\d+)? laddr (?P<dst>[^\s/(]+)(?:/(?P<dport>\d+))?{DST_USER}(?: type (?P<icmp_type>\d+) code (?P<icmp_code>\d+))?"),
+    ("302016", _TORN, r"Teardown (?P<proto>\S+) connection (?P<connection>\d+) for {SRC} (?P<src_user>\S+) to {DST} (?P<dst_user>\S+) duration (?P<duration>\S+)(?: bytes (?P<bytes>\d+))?"),
+    ("302020", _BUILT, r"Built (?P<dir>inbound|outbound) (?P<proto>ICMP\S*) connection for faddr (?P<dst>[^\s/(]+)(?:/\d+)?{DST_USER} gaddr (?P<nat>[^\s/(]+)(?:/\d+)? laddr (?P<src>[^\s/(]+)(?:/\d+)?{SRC_USER}(?: type (?P<icmp_type>\d+) code (?P<icmp_code>\d+))?"),
+    ("302021", _TORN, r"Teardown (?P<proto>ICMP\S*) connection for faddr (?P<dst>[^\s/(]+)(?:/\d+)?{DST_USER} gaddr (?P<nat>[^\s/(]+)(?:/\d+)? laddr (?P<src>[^\s/(]+)(?:/\d+)?{SRC_USER}(?: type (?P<icmp_type>\d+) code (?P<icmp_code>\d+))?"),
     ("302022 302024 302026", _BUILT, r"Built (?:(?P<role>director|backup|forwarder) +)?stub (?P<proto>\S+) connection for {SRC}{SRC_NAT} to {DST}{DST_NAT}"),
     ("302023 302025 302027", _TORN, r"Teardown (?:(?P<role>director|backup|forwarder) +)?stub (?P<proto>\S+) connection for {SRC} to {DST} duration (?P<duration>\S+) forwarded bytes (?P<bytes>\d+)(?: (?P<reason>.*))?"),
     ("303002 303003", _NOTE, r"(?:FTP connection from )?{SRC} to {DST},? user:? *(?P<user>\S+) (?P<file_action>Stored|Retrieved)(?: file)? (?P<file>.+)"),
@@ -144,7 +145,7 @@ _TABLE: tuple[tuple[str, _Kind, str], ...] = (
     ("308001", _ADMIN_FAILED, r"(?:.*?)[Cc]onsole enable password incorrect for (?P<tries>\d+) tries \(from (?P<src>[^\s)]+)\)"),
     ("313001", _DENY, r"Denied (?P<proto>ICMP) type=(?P<icmp_type>\d+), code=(?P<icmp_code>\d+) from (?P<src>\S+){ON}"),
     ("313004", _DENY, r"Denied (?P<proto>ICMP) type=(?P<icmp_type>\d+), from (?:laddr )?(?P<src>\S+){ON} to (?P<dst>[^\s:]+): (?P<reason>.*)"),
-    ("313005", _DENY._replace(types=("info",), outcome=None), r"No matching connection for (?P<proto>ICMP) error message: (?P<inner>\S+) src {SRC}{SRC_USER} dst {DST}{DST_USER} ?" + _ICMP + r"(?: on (?P<on>\S+) interface)?\.? *(?:Original IP payload: (?P<payload>.*))?"),
+    ("313005", _DENY._replace(types=("info",), outcome=None), r"No matching connection for (?P<proto>ICMP) error message: (?P<inner>\S+) src {SRC}{SRC_USER} dst {DST}{DST_USER} ?" + _ICMP + r"(?: on (?P<on>\S+) interface)?\.? *(?:Original IP payload: (?P<payload>\S+ src [^\s/]+(?:/(?P<payload_sport>\d+))? dst [^\s/]+?(?:/(?P<payload_dport>\d+))?\.?$|.*))?"),
     ("313008", _DENY, r"Denied (?P<proto>\S+) type=(?P<icmp_type>\d+), code=(?P<icmp_code>\d+) from (?P<src>\S+){ON}"),
     ("313009", _DENY, r"Denied invalid (?P<proto>ICMP) code (?P<icmp_code>\d+), for {SRC}(?: \([^)]*\))?{SRC_USER} to {DST}(?: \([^)]*\))?(?:, ICMP id (?P<icmp_id>\d+), ICMP type (?P<icmp_type>\d+))?"),
     ("315011", _ADMIN_OUT, r"SSH session from (?P<src>\S+) on interface (?P<src_if>\S+) for user \"?(?P<user>[^\s\"]*)\"? (?P<reason>.*)"),
@@ -177,7 +178,7 @@ _TABLE: tuple[tuple[str, _Kind, str], ...] = (
     ("602304", _SA_DOWN, r"IPSEC: An (?P<dir>\w+) (?P<session>.{0,60}?) SA \(SPI= ?(?P<spi>[^)]*)\) between (?P<src>\S+) and (?P<dst>\S+) \((?:user= ?)?(?P<user>[^)]*)\) has been deleted"),
     ("605004", _ADMIN_FAILED, r"Login denied from {SRC_BARE} to (?:(?P<dst_if>[^\s:]+):)?(?P<dst>[^\s/]+)/(?P<dport>\w+) for user \"?(?P<user>[^\"]*)\"?"),
     ("605005", _ADMIN_IN, r"Login permitted from {SRC_BARE} to (?:(?P<dst_if>[^\s:]+):)?(?P<dst>[^\s/]+)/(?P<dport>\w+) for user \"?(?P<user>[^\"]*)\"?"),
-    ("607001", _NOTE, r"Pre-allocate SIP (?:(?P<sip>\S+) |Via )?(?P<proto>UDP|TCP) secondary channel for {SRC} to (?P<dst_if>[^\s:]+):(?P<dst>[^\s/]+)(?:/(?P<dport>\d+))? from (?P<reason>.*)"),
+    ("607001", _NOTE, r"Pre-allocate SIP (?:(?P<sip>\S+) |Via )?(?P<proto>UDP|TCP) secondary channel for {DST} to (?P<src_if>[^\s:]+):(?P<src>[^\s/]+)(?:/(?P<sport>\d+))? from (?P<reason>.*)"),
     ("608001", _NOTE, r"Pre-allocate Skinny (?P<sip>\S+) secondary channel for {SRC} to (?P<dst_if>[^\s:]+):(?P<dst>[^\s/]+)(?:/(?P<dport>\d+))? from (?P<reason>.*)"),
     ("609001", _BUILT, r"Built local-host (?P<src_if>[^\s:]+):(?P<src>\S+)"),
     ("609002", _TORN, r"Teardown local-host (?P<src_if>[^\s:]+):(?P<src>\S+) duration (?P<duration>\S+)"),
@@ -243,10 +244,37 @@ _VERDICTS = {"denied": _DENY, "dropped": _DENY, "FAILED": _SYSTEM._replace(outco
 _IKE_FAMILY = {"713902": "failure", "713903": "failure", "713904": "failure", "713905": "failure", "713901": "failure"}
 _IKE_FAMILY |= {"713049": "success", "713119": "success", "713120": "success"}
 _SERVICES = {"ssh": "ssh", "22": "ssh", "telnet": "telnet", "23": "telnet", "https": "web", "443": "web", "http": "web"}
-_PORTS = {"ssh": 22, "telnet": 23, "https": 443, "http": 80, "snmp": 161, "domain": 53, "www": 80, "ftp": 21, "smtp": 25}
+_PORTS = {
+    "ssh": 22,
+    "telnet": 23,
+    "https": 443,
+    "http": 80,
+    "snmp": 161,
+    "domain": 53,
+    "www": 80,
+    "ftp": 21,
+    "smtp": 25,
+}
 _PORTS |= {"ntp": 123, "syslog": 514, "tftp": 69, "bootps": 67, "bootpc": 68, "isakmp": 500, "netbios-ns": 137}
-_TRANSPORT = {"1": "icmp", "6": "tcp", "17": "udp", "41": "ipv6", "47": "gre", "50": "esp", "51": "ah", "58": "ipv6-icmp"}
-_TRANSPORT |= {"2": "igmp", "88": "eigrp", "89": "ospf", "103": "pim", "112": "vrrp", "132": "sctp", "icmpv6": "ipv6-icmp"}
+_TRANSPORT = {
+    "1": "icmp",
+    "6": "tcp",
+    "17": "udp",
+    "41": "ipv6",
+    "47": "gre",
+    "50": "esp",
+    "51": "ah",
+    "58": "ipv6-icmp",
+}
+_TRANSPORT |= {
+    "2": "igmp",
+    "88": "eigrp",
+    "89": "ospf",
+    "103": "pim",
+    "112": "vrrp",
+    "132": "sctp",
+    "icmpv6": "ipv6-icmp",
+}
 _NAMED = {  # name in the pattern -> ECS path or Cisco's own name, copied as it is
     "src_if": "observer.ingress.interface.name",
     "dst_if": "observer.egress.interface.name",
@@ -298,9 +326,12 @@ _ANY_PATH = re.compile(
     r" to (?:(?P<dst_if>[^\s:/]+):)?(?P<dst>[0-9A-Fa-f.:]{3,45})(?:/(?P<dport>\d+))?"
 )
 _ANY_GROUP = re.compile(
-    r"(?:Group = (?P<group>[^,]*), )?(?:Username = (?P<user>[^,]*), )?(?:IP = (?P<src>[^\s,]+), )?(?P<reason>.*)", re.DOTALL
+    r"(?:Group = (?P<group>[^,]*), )?(?:Username = (?P<user>[^,]*), )?(?:IP = (?P<src>[^\s,]+), )?(?P<reason>.*)",
+    re.DOTALL,
 )
-_ANY_SOURCE = re.compile(r"\b(?:IP(?: address)?\s?[=:]?\s?<?|from |[Pp]eer(?: IP)?\s?[=:]? ?|Remote:)(?P<src>\d{1,3}(?:\.\d{1,3}){3}|[0-9A-Fa-f:]*::?[0-9A-Fa-f:]+)\b")
+_ANY_SOURCE = re.compile(
+    r"\b(?:IP(?: address)?\s?[=:]?\s?<?|from |[Pp]eer(?: IP)?\s?[=:]? ?|Remote:)(?P<src>\d{1,3}(?:\.\d{1,3}){3}|[0-9A-Fa-f:]*::?[0-9A-Fa-f:]+)\b"
+)
 _ANY_USER = re.compile(r"\b[Uu]ser(?:name)?(?: = |: | <|= ?| ')(?P<user>[^\s,'>\"]{1,128})")
 _ANY_PROTOCOL = re.compile(r"\b(?P<proto>TCP|UDP|ICMP|tcp|udp|icmp)\b")
 
@@ -331,11 +362,10 @@ _FTD_NAMED = {
     "ReferencedHost": "url.domain",
     "SID": "rule.id",
     "ThreatName": "threat.software.name",
-    "URL": "url.original",
     "UserAgent": "user_agent.original",
 }
 _FTD_NO_USER = {"No Authentication Required", "Unknown", "Not Found", "N/A", "", "Discovered Identities"}
-_MANAGEMENT = re.compile(r"(?:(?P<host>[^\s:@]+): )?(?P<user>[^\s@,]+)@(?P<src>[^\s,]+), (?P<page>[^,]*), (?P<deed>.*)")
+_MANAGEMENT = re.compile(r"(?:(?P<host>[^\s:@]+): )?(?P<user>[^\s@,]+)@(?P<src>[^,]+), (?P<page>[^,]*), (?P<deed>.*)")
 
 
 def sniff(text: str) -> bool:
@@ -348,28 +378,32 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
     tag = _TAG.search(text, at) if at >= 0 else None
     envelope = peel(text, origin)
     if tag is None:
-        return _untagged(envelope.message, envelope.timestamp, envelope.host, envelope.app, origin)
+        return _untagged(envelope, origin)
     product, severity, code = tag.groups()
     body = text[tag.end() :]
     timestamp = origin.received if envelope.timestamp is None else envelope.timestamp
-    fields: dict[str, Any] = {"event.severity": int(severity), "log.level": _LEVELS[int(severity)], "observer.product": product.lower()}
+    fields: dict[str, Any] = {
+        "event.severity": int(severity),
+        "log.level": _LEVELS[min(int(severity), 7)],
+        "observer.product": product.lower(),
+    }
     if envelope.host is not None:
         fields["observer.hostname"] = envelope.host
     if code in _FTD_KINDS and ": " in body:
-        return (_firepower(code, body, timestamp, envelope.host, fields),)
+        return (_firepower(code, body, timestamp, envelope, fields),)
     kind, found = _match(code, body)
     get = found.get
     source, destination = get("src") or get("src_bare"), get("dst")
-    sport, dport = get("sport"), get("dport")
+    sport, dport = get("sport") or get("payload_sport"), get("dport") or get("payload_dport")
     direction = get("dir")
     if direction is not None:
         direction = direction.lower()
         fields["network.direction"] = direction
-        if direction == "outbound" and kind is _BUILT:  # the message names the outer side first, the inner one began
+        if direction == "outbound" and kind is _BUILT and "nat" not in found:
+            # The message names the outer side first, and here the inner one began.
             source, destination, sport, dport = destination, source, dport, sport
-            found["src_if"], found["dst_if"] = get("dst_if"), get("src_if")
-            found["src_user"], found["dst_user"] = get("dst_user"), get("src_user")
-            found["src_nat"], found["dst_nat"] = get("dst_nat"), get("src_nat")
+            for one, other in (("src_if", "dst_if"), ("src_user", "dst_user"), ("src_nat", "dst_nat")):
+                found[one], found[other] = get(other), get(one)
     for key in found.keys() & _NAMED.keys():
         if (value := found[key]) is not None:
             fields[_NAMED[key]] = value
@@ -381,7 +415,7 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
         destination = None
     user = get("user") or get("user_bare") or get("user_quoted") or get("src_user") or get("dst_user")
     if user is not None:
-        user = user.strip().removeprefix("LOCAL\\")
+        user = user.partition(",")[0].strip().removeprefix("LOCAL\\")
     if (total := get("bytes")) is not None:
         fields["network.bytes"] = _number(total)
     if (duration := get("duration")) is not None and (seconds := _seconds(duration)) is not None:
@@ -425,16 +459,16 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
 
 
 def _match(code: str, body: str) -> tuple[_Kind, dict[str, Any]]:
-    for pattern, kind in _MESSAGES.get("400000" if code[:3] == "400" else code, ()):
+    for pattern, usual in _MESSAGES.get("400000" if code[:3] == "400" else code, ()):
         match = pattern.match(body)
         if match is not None:
             found = match.groupdict()
             verdict = found.get("verdict")
-            if verdict is not None and verdict in _VERDICTS:
-                kind = _VERDICTS[verdict] if kind is not _FILTER else kind._replace(types=("denied",))
             if found.get("aaa") == "accounting":
-                kind = _ACCOUNTED
-            return kind, found
+                return _ACCOUNTED, found
+            if verdict is None or verdict not in _VERDICTS:
+                return usual, found
+            return (usual._replace(types=("denied",)) if usual is _FILTER else _VERDICTS[verdict]), found
     kind = _FAMILIES.get(code[:3], _SYSTEM)
     if code[:3] in {"713", "714", "715"}:
         match = _ANY_GROUP.match(body)
@@ -449,7 +483,7 @@ def _match(code: str, body: str) -> tuple[_Kind, dict[str, Any]]:
     return kind, found
 
 
-def _firepower(code: str, body: str, timestamp: float, host: str | None, fields: dict[str, Any]) -> Event:
+def _firepower(code: str, body: str, timestamp: float, envelope: Envelope, fields: dict[str, Any]) -> Event:
     """Security events of Firepower Threat Defense: `SrcIP: 10.0.0.1, DstIP: ...`."""
     parts = _FTD_KEY.split(body)
     log = dict(zip(parts[1::2], parts[2::2], strict=True))
@@ -467,7 +501,9 @@ def _firepower(code: str, body: str, timestamp: float, host: str | None, fields:
     for key in _FTD_NAMED.keys() & log.keys():
         if log[key]:
             fields[_FTD_NAMED[key]] = log[key]
-    url = get("URL")
+    url = get("URL") or get("URI")
+    if url:
+        fields["url.original"] = url
     user = get("User")
     proto = get("Protocol")
     return Event(
@@ -480,7 +516,7 @@ def _firepower(code: str, body: str, timestamp: float, host: str | None, fields:
         event_outcome=outcome,
         event_code=code,
         message=body,
-        host_name=host,
+        host_name=envelope.host,
         user_name=None if user is None or user in _FTD_NO_USER else user,
         source_ip=get("SrcIP"),
         source_port=_number(get("SrcPort")),
@@ -490,34 +526,44 @@ def _firepower(code: str, body: str, timestamp: float, host: str | None, fields:
         destination_bytes=_number(get("ResponderBytes")),
         network_transport=None if proto is None else _transport(proto),
         http_response_status_code=_number(get("HTTPResponse")),
-        url_path=None if url is None else _path(url),
+        url_path=None if not url else _path(url),
+        process_name=envelope.app,
+        process_pid=envelope.pid,
         fields=fields,
     )
 
 
-def _untagged(body: str, stamp: float | None, host: str | None, app: str | None, origin: Origin) -> Sequence[Event]:
-    """Lines that the same devices write without a message number: Firepower's event text, and its management's audit log."""
-    timestamp = origin.received if stamp is None else stamp
+def _untagged(envelope: Envelope, origin: Origin) -> Sequence[Event]:
+    """Lines without a message number: Firepower's event text, its management's audit log, and whatever else has a time."""
+    body = envelope.message
+    timestamp = origin.received if envelope.timestamp is None else envelope.timestamp
     if ("SrcIP: " in body or "HTTPResponse: " in body) and len(_FTD_KEY.findall(body)) > 1:
-        code = "430005" if "FileSHA256: " in body or "ThreatName: " in body else "430004" if "FileName: " in body else "430002"
-        return (_firepower(code, body, timestamp, host, {}),)
-    deed = _MANAGEMENT.match(body) if stamp is not None else None
-    if deed is None:
+        code = "430002"
+        if "FileSHA256: " in body or "ThreatName: " in body or "FileName: " in body:
+            code = "430005" if "Malware" in body else "430004"
+        return (_firepower(code, body, timestamp, envelope, {}),)
+    if envelope.timestamp is None:
         raise ParseError("no Cisco ASA, PIX or FTD message: it has no %ASA-n-nnnnnn tag")
+    fields: dict[str, Any] = {}
+    deed = _MANAGEMENT.match(body)
+    if deed is not None:
+        fields["cisco.ftd.page"] = deed["page"]
+    source = deed["src"] if deed is not None and _is_address(deed["src"]) else None
     return (
         Event(
             timestamp=timestamp,
             event_module=NAME,
             event_dataset="cisco_asa.system",
-            event_category=("configuration",),
-            event_type=("access",),
-            event_action=deed["deed"].strip(),
+            event_category=("host",) if deed is None else ("configuration",),
+            event_type=("info",) if deed is None else ("access",),
+            event_action=None if deed is None else deed["deed"].strip(),
             message=body,
-            host_name=deed["host"] or host,
-            user_name=deed["user"],
-            source_ip=deed["src"] if _is_address(deed["src"]) else None,
-            process_name=app,
-            fields={"cisco.ftd.page": deed["page"]},
+            host_name=envelope.host if deed is None else deed["host"] or envelope.host,
+            user_name=None if deed is None else deed["user"],
+            source_ip=source,
+            process_name=envelope.app,
+            process_pid=envelope.pid,
+            fields=fields,
         ),
     )
 

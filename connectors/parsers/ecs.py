@@ -5,21 +5,19 @@ text that is not quite JSON (surrogates, control characters, a cut end) takes a 
 """
 
 import json
-import re
 from collections.abc import Sequence
 from typing import Any
-
-import msgspec
 
 from connectors.clock import from_epoch, from_iso
 from connectors.envelope import peel
 from connectors.events import ECS_ATTRIBUTES, Event, Origin, ParseError
+from connectors.tolerant_json import decode
 
 NAME = "ecs"
 
 DEPTH_MAX = 16  # objects nested deeper are kept as JSON text
 INTEGER_BITS = 63  # larger numbers are kept as text: neither the wire nor JavaScript holds them
-CUTS_MAX = 8  # places tried when looking for the end of what is readable of a cut object
+DAMAGED = "shield.damaged"  # the end of the object is missing
 
 _TEXTS = {path for path in ECS_ATTRIBUTES if path not in {"@timestamp", "event.category", "event.type"}}
 _NUMBERS = {
@@ -33,27 +31,24 @@ _NUMBERS = {
 _TEXTS -= _NUMBERS
 _LISTS = {"event.category", "event.type"}
 _TIMES = ("@timestamp", "timestamp", "time", "ts", "eventTime", "event_time", "datetime", "date")
-_SURROGATE = re.compile("[\ud800-\udfff]")
-
-_decode = msgspec.json.Decoder().decode
-_tolerant = json.JSONDecoder(strict=False, parse_constant=lambda _name: None)
 
 
 def sniff(text: str) -> bool:
-    return text.lstrip()[:1] == "{" and '"' in text or text.rstrip()[-1:] == "}" and (': {"' in text or "@cee:" in text)
+    if text.lstrip()[:1] == "{":
+        return '"' in text
+    return text.rstrip()[-1:] == "}" and (': {"' in text or "@cee:" in text)
 
 
 def parse(text: str, origin: Origin) -> Sequence[Event]:
     begin = 0 if text[:1] == "{" else text.find("{")
     if begin < 0:
         raise ParseError("no JSON object")
-    try:
-        doc = _decode(text[begin:] if begin else text)
-    except (msgspec.DecodeError, ValueError, RecursionError):
-        doc = _read_tolerantly(text[begin:])
-    if not isinstance(doc, dict):
-        raise ParseError("no JSON object")
+    doc, damaged = decode(text[begin:] if begin else text)
+    if not isinstance(doc, dict) or not doc:
+        raise ParseError("no JSON object, or an empty one")
     fields: dict[str, Any] = {}
+    if damaged:
+        fields[DAMAGED] = True
     _flatten(doc, fields)
     values: dict[str, Any] = {}
     for path in fields.keys() & _TEXTS:
@@ -85,7 +80,7 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
 
 
 def _flatten(doc: dict[str, Any], fields: dict[str, Any]) -> None:
-    """Leaves of nested objects under dotted keys, without recursion. A key at the top that has no dot keeps its name."""
+    """Leaves of nested objects under dotted keys, without recursion. A key at the top without a dot keeps its name."""
     pending: list[tuple[str, dict[str, Any], int]] = [("", doc, 1)]
     while pending:
         prefix, level, depth = pending.pop()
@@ -117,66 +112,6 @@ def _text(value: Any) -> str:
         return json.dumps(value, ensure_ascii=False)
     except RecursionError as error:
         raise ParseError("JSON nested too deeply") from error
-
-
-def _read_tolerantly(text: str) -> Any:
-    """An object from text that strict JSON refuses: surrogates, control characters, NaN, something behind it, a cut end."""
-    try:
-        doc, _ = _tolerant.raw_decode(text)
-    except RecursionError as error:
-        raise ParseError("JSON nested too deeply") from error
-    except ValueError as error:
-        doc = _mend(text)
-        if doc is None:
-            raise ParseError(f"no JSON object: {error}"[:200]) from error
-    return _without_surrogates(doc)
-
-
-def _mend(text: str) -> Any:
-    """What is readable of an object whose end is missing: cut at the last comma that makes it whole, then closed."""
-    opened: list[str] = []
-    cuts: list[tuple[int, str]] = []
-    in_text = False
-    escaped = False
-    for at, letter in enumerate(text):
-        if in_text:
-            if escaped:
-                escaped = False
-            elif letter == "\\":
-                escaped = True
-            elif letter == '"':
-                in_text = False
-        elif letter == '"':
-            in_text = True
-        elif letter in "{[":
-            opened.append("}" if letter == "{" else "]")
-            if len(opened) > 4 * DEPTH_MAX:
-                break
-        elif letter in "}]":
-            if not opened or opened.pop() != letter:
-                break
-        elif letter == ",":
-            cuts.append((at, "".join(reversed(opened))))
-    for at, closing in reversed(cuts[-CUTS_MAX:]):
-        try:
-            return _tolerant.decode(text[:at] + closing)
-        except (ValueError, RecursionError):
-            continue
-    return None
-
-
-def _without_surrogates(value: Any, depth: int = 0) -> Any:
-    if isinstance(value, str):
-        return _SURROGATE.sub("\ufffd", value)
-    if depth > 4 * DEPTH_MAX:
-        return None
-    if isinstance(value, dict):
-        return {_SURROGATE.sub("\ufffd", k): _without_surrogates(v, depth + 1) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_without_surrogates(item, depth + 1) for item in value]
-    if isinstance(value, float) and value - value != 0:  # infinite or not a number
-        return None
-    return value
 
 
 def _time(fields: dict[str, Any], head: str, origin: Origin) -> float:

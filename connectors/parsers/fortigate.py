@@ -13,6 +13,9 @@ from connectors.events import Event, Origin, ParseError
 
 NAME = "fortigate"
 
+AGREE_S = 60.0  # between eventtime and a date with its zone; some releases are an hour off around summer time
+ZONES_S = 93_600.0  # without a zone: more than any two are apart
+
 # The value is what stands between the quotes (with \" and \\ escaped) or, without quotes, up to the blank.
 _PAIRS = re.compile(r'([A-Za-z][\w.-]*+)="?+((?<=")[^"\\]*+(?:\\.[^"\\]*+)*+|[^\s"]*+)', re.DOTALL)
 _CSV_PAIRS = re.compile(r'([A-Za-z][\w.-]*+)="?+((?<=")[^"\\]*+(?:\\.[^"\\]*+)*+|[^,"]*+)', re.DOTALL)
@@ -110,7 +113,9 @@ _NAMED = (  # native key -> ECS path, copied as it is
 
 
 def sniff(text: str) -> bool:
-    return ("logid=" in text or "log_id=" in text) and "type=" in text and ("devid=" in text or "devname=" in text)
+    if "logid=" not in text and "log_id=" not in text:
+        return False
+    return (" subtype=" in text or ",subtype=" in text) and "type=" in text
 
 
 def parse(text: str, origin: Origin) -> Sequence[Event]:
@@ -119,17 +124,19 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
     get = log.get
     kind = get("type")
     code = get("logid") or get("log_id")
-    if kind is None or code is None:
-        raise ParseError("no FortiGate log: it has no type or no logid")
+    if kind is None and code is None:
+        if "date" not in log or len(log) < 3:
+            raise ParseError("no FortiGate log: it has no type and no logid")
+        kind = "event"
     if "\\" in text:
         for key, value in log.items():
             if "\\" in value:
                 log[key] = _ESCAPE.sub(r"\1", value)
     subtype = get("subtype") or ""
-    action = get("action")
+    action = get("action") or (get("status") if kind == "traffic" else None)  # FortiOS 4 says status
     act = action.lower() if action else ""
-    source_ip, destination_ip = get("srcip"), get("dstip")
-    source_port, destination_port = get("srcport"), get("dstport")
+    source_ip, destination_ip = get("srcip") or get("src"), get("dstip") or get("dst")
+    source_port, destination_port = get("srcport") or get("src_port"), get("dstport") or get("dst_port")
     user = get("user")
     host: str | None = None
     service: str | None = None
@@ -164,6 +171,13 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
         if subtype == "vpn" and source_ip is None:
             source_ip, source_port = get("remip"), get("remport")
             destination_ip, destination_port = destination_ip or get("locip"), destination_port or get("locport")
+            if get("dir") == "outbound":
+                source_ip, source_port, destination_ip, destination_port = (
+                    get("locip"),
+                    get("locport"),
+                    source_ip,
+                    source_port,
+                )
         elif source_ip is None and (at := _ADDRESS_IN_UI.search(get("ui") or "")) is not None:
             source_ip = at[2]
     else:  # utm and its older spellings (webfilter, virus, ips ... as the type)
@@ -207,10 +221,10 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
             user_name=None if user is None or user in _ABSENT else user,
             source_ip=None if source_ip is None or source_ip in _ABSENT else source_ip,
             source_port=_number(source_port),
-            source_bytes=_number(get("sentbyte")),
+            source_bytes=_number(get("sentbyte") or get("sent")),
             destination_ip=None if destination_ip is None or destination_ip in _ABSENT else destination_ip,
             destination_port=_number(destination_port),
-            destination_bytes=_number(get("rcvdbyte")),
+            destination_bytes=_number(get("rcvdbyte") or get("rcvd")),
             network_transport=None if proto is None else _TRANSPORT.get(proto, proto.lower()),
             url_path=path,
             service_name=service,
@@ -235,17 +249,21 @@ def _number(text: str | None) -> int | None:
 
 
 def _time(log: dict[str, Any], text: str, origin: Origin) -> float:
-    stated = _number(log.get("eventtime")) if len(log.get("eventtime") or "") < 19 else None
-    if stated is None and (long := log.get("eventtime")) is not None and long[:16].isdigit() and long.isascii():
-        stated = int(long[:16]) if len(long) == 19 else None  # nanoseconds
+    """The exact eventtime if date and time agree with it but for the zone, else those, else the envelope's time."""
+    exact = shown = None
+    stated, date, time = log.get("eventtime"), log.get("date"), log.get("time")
     try:
-        if stated is not None and stated > 0:
-            return from_epoch(stated)
-        date, time = log.get("date"), log.get("time")
+        if stated is not None and (number := _number(stated[:17])) is not None:  # 19 digits of ns do not fit a float
+            exact = from_epoch(number * 10.0 ** (len(stated) - len(stated[:17])))
         if date is not None and time is not None:
-            return from_iso(f"{date}T{time}{log.get('tz') or ''}", origin.clock)
-    except ValueError as error:
-        raise ParseError(f"FortiGate time not understood: {error}") from error
+            shown = from_iso(f"{date}T{time}{log.get('tz') or ''}", origin.clock)
+    except (ValueError, OverflowError):
+        pass  # a time that no calendar has must not hide the event
+    apart_s = AGREE_S if log.get("tz") else ZONES_S
+    if exact is not None and (shown is None or abs(exact - shown) < apart_s):
+        return exact
+    if shown is not None:
+        return shown
     stamp = peel(text, origin).timestamp
     return origin.received if stamp is None else stamp
 

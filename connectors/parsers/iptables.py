@@ -1,9 +1,10 @@
-"""Netfilter LOG lines of the Linux kernel: iptables, nftables, UFW, firewalld, Shorewall, OpenWrt, Ubiquiti, Proxmox."""
+"""Netfilter LOG lines of Linux: iptables, nftables, UFW, firewalld, Shorewall, OpenWrt, Ubiquiti, Proxmox."""
 
 import re
 from collections.abc import Sequence
 from typing import Any
 
+from connectors import accesslog
 from connectors.envelope import peel
 from connectors.events import Event, Origin, ParseError
 
@@ -17,8 +18,11 @@ _LINE = re.compile(
     re.DOTALL,
 )
 _BEGIN = re.compile(r"\b(?:IN|OUT|PHYSIN|SRC|TTL|PROTO)=")
+_KERNEL = re.compile(r"(?:[a-z0-9]{1,10}\.[a-z]{1,10} )?kernel: ?")
+_PROXMOX = re.compile(r"(\d{1,10}) \d (\S{1,64}) (\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d [+-]\d{4}) ?(.{0,128})")
 _UPTIME = re.compile(r"\[ *\d{1,10}\.\d{1,9}\] ?")
 _UBIQUITI = re.compile(r"\[?([\w.-]{1,64})-(default|\d{1,6})-([ADR])\]?")
+_UNIFI = re.compile(r'\[?([\w.-]{1,64})-([ADR])-(\d{1,10})\]?(?: DESCR="([^"]{0,128})")?')
 _ACTION = re.compile(r"(drop|block|den(?:y|ied)|reject|refuse)|(accept|allow|pass)|(audit|limit)", re.IGNORECASE)
 _NUMBERS = {
     "1": "icmp",
@@ -36,7 +40,7 @@ _FLAGS = frozenset({"SYN", "ACK", "FIN", "RST", "PSH", "URG", "ECE", "CWR"})
 _NETWORK = ("network",)
 _DENIED = ("connection", "denied")
 _ALLOWED = ("connection", "allowed")
-_CONNECTION = ("connection",)
+_CONNECTION: tuple[str, ...] = ("connection",)
 
 _Meaning = tuple[str | None, tuple[str, ...], dict[str, Any]]
 _MEANINGS: dict[str, _Meaning] = {}
@@ -49,11 +53,11 @@ def sniff(text: str) -> bool:
 def parse(text: str, origin: Origin) -> Sequence[Event]:
     envelope = peel(text, origin)
     message = envelope.message
-    at = envelope.timestamp if envelope.timestamp is not None else origin.received
+    at = envelope.timestamp
     begin = message.find("IN=")
-    line = _LINE.match(message, begin) if begin >= 0 else None
-    if line is None:
-        return (_unusual(message, at, envelope.app, envelope.host),)
+    line = _LINE.match(message, begin) if begin >= 0 and at is not None else None
+    if line is None or at is None:
+        return (_unusual(message, at, origin.received, envelope.app, envelope.host),)
     inside, outside, mac, source, destination, length, ttl, number, fragment, protocol, sport, dport, rest = (
         line.groups()
     )
@@ -97,8 +101,8 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
     )
 
 
-def _unusual(message: str, at: float, app: str | None, host: str | None) -> Event:
-    """ICMP, IPv6, bridges, lines cut in front: any order of `NAME=value`."""
+def _unusual(message: str, at: float | None, received: float, app: str | None, host: str | None) -> Event:
+    """ICMP, IPv6, bridges, Proxmox, lines cut in front: any order of `NAME=value`."""
     begin = _BEGIN.search(message)
     if begin is None:
         raise ParseError("no netfilter fields")
@@ -113,8 +117,18 @@ def _unusual(message: str, at: float, app: str | None, host: str | None) -> Even
             flags.append(name)
     if not pairs.keys() & {"SRC", "PROTO"}:
         raise ParseError("no netfilter fields")
-    action, kind, about = _meaning(app if app is not None and app != "kernel" else message[: begin.start()])
+    prefix = app if app is not None and app != "kernel" else message[: begin.start()]
+    guest = None
+    proxmox = _PROXMOX.match(prefix)
+    if proxmox is not None:
+        guest, chain, stamp, said = proxmox.groups()
+        prefix = f"{chain} {said}"
+        if at is None:
+            at = accesslog.time_of(stamp)
+    action, kind, about = _MEANINGS.get(prefix) or _meaning(prefix)
     fields: dict[str, Any] = dict(about)
+    if guest is not None:
+        fields["iptables.guest"] = guest
     for name, target in _TEXTS.items():
         if pairs.get(name):
             fields[target] = pairs[name]
@@ -132,7 +146,7 @@ def _unusual(message: str, at: float, app: str | None, host: str | None) -> Even
         fields["iptables.tcp.flags"] = flags
     protocol = pairs.get("PROTO", "").lower()
     return Event(
-        timestamp=at,
+        timestamp=at if at is not None else received,
         event_module=NAME,
         event_dataset="iptables.log",
         event_category=_NETWORK,
@@ -164,20 +178,29 @@ def _port(text: str | None) -> int | None:
     return int(text) if text is not None and text.isascii() and text.isdigit() and len(text) <= 5 else None
 
 
+_VERDICTS = {"A": "accept", "D": "drop", "R": "reject"}
+
+
 def _meaning(prefix: str) -> _Meaning:
     """Action, event type and rule that the log prefix states; the kernel itself never says what became of the packet."""
-    uptime = _UPTIME.match(prefix)
-    name = (prefix[uptime.end() :] if uptime is not None else prefix).strip(" :[]")
+    kernel = _KERNEL.match(prefix)
+    start = kernel.end() if kernel is not None else 0
+    uptime = _UPTIME.match(prefix, start)
+    name = prefix[uptime.end() if uptime is not None else start :].strip(" :")
     about: dict[str, Any] = {}
     action: str | None = None
     kind = _CONNECTION
     ubiquiti = _UBIQUITI.fullmatch(name)
     if ubiquiti is not None:
         about["rule.name"], about["rule.id"] = ubiquiti[1], ubiquiti[2]
-        action = {"A": "accept", "D": "drop", "R": "reject"}[ubiquiti[3]]
+        action = _VERDICTS[ubiquiti[3]]
         kind = _ALLOWED if action == "accept" else _DENIED
-    elif name:
-        about["rule.name"] = name
+    elif (unifi := _UNIFI.fullmatch(name)) is not None:
+        about["rule.name"], verdict, about["rule.id"], about["rule.description"] = unifi.groups()
+        action = _VERDICTS[verdict]
+        kind = _ALLOWED if action == "accept" else _DENIED
+    elif name and "=" not in name:  # with one, the line was cut, and these are remains of its fields
+        about["rule.name"] = name.strip("[]")
         word = _ACTION.search(name)
         if word is not None and word[1]:
             said = word[1].lower()

@@ -1,4 +1,4 @@
-"""Logons and changes of rights on Unix: sshd, sudo, su, PAM of any program, cron, user and group administration, logind.
+"""Logons and changes of rights on Unix: sshd, sudo, su, PAM of any program, cron, accounts and groups, logind.
 
 Reads what syslog writes to auth.log or secure. Lines of other programs in these files stay events of their own.
 """
@@ -14,9 +14,9 @@ NAME = "linux_auth"
 REPEATS_MAX = 100  # events made of one "message repeated n times" line; a guess in n is still a guess in n
 
 _SNIFF = re.compile(
-    r"[ /](?:sshd(?:-session|-auth)?|sudo|su|CRON|crond?|useradd|userdel|usermod|groupadd|groupdel|groupmod|passwd|chpasswd"
-    r"|gpasswd|chage|chfn|login|systemd-logind|dropbear|polkitd|pkexec|unix_chkpwd)(?:\(pam_unix\))?(?:\[\d{1,10}\])?: "
-    r"|: pam_\w{1,32}\("
+    r"(?: |bin/)(?:sshd(?:-session|-auth)?|sudo|su|CRON|crond?|useradd|userdel|usermod|groupadd|groupdel|groupmod|passwd"
+    r"|chpasswd|gpasswd|chage|chfn|login|systemd-logind|dropbear|polkitd|pkexec|unix_chkpwd)(?:\(pam_unix\))?(?:\[\d{1,10}\])?: "
+    r"|: pam_\w{1,32}\([\w./-]{1,64}:\w{1,32}\)"
 )
 
 _AUTHENTICATION = ("authentication",)
@@ -25,7 +25,7 @@ _SESSION = ("session",)
 _PROCESS = ("process",)
 _IAM = ("iam",)
 _NETWORK = ("network",)
-_INFO = ("info",)
+_INFO: tuple[str, ...] = ("info",)
 _START = ("start",)
 _END = ("end",)
 _DENIED = ("denied",)
@@ -46,16 +46,19 @@ _SSH_ENDED = re.compile(
     re.DOTALL,
 )
 _SSH_ATTEMPTS = re.compile(
-    r"(?:error: )?maximum authentication attempts exceeded for (?:(?:invalid|illegal) user )?(.*) from (\S+)(?: port (\d{1,5}))?.*",
+    r"(?:error: )?maximum authentication attempts exceeded for (?:(?:invalid|illegal) user )?(.*) from (\S+)"
+    r"(?: port (\d{1,5}))?.*",
     re.DOTALL,
 )
 _SSH_TOO_MANY = re.compile(
-    r"Disconnecting:? (?:.* )?Too many authentication failures(?: for (?:(?:invalid|illegal) user )?(.*?)(?: from (\S+)(?: port (\d{1,5}))?)?)?(?: ssh\d)?(?: \[preauth\])?",
+    r"Disconnecting:? (?:.* )?Too many authentication failures(?: for (?:(?:invalid|illegal) user )?(.*?)"
+    r"(?: from (\S+)(?: port (\d{1,5}))?)?)?(?: ssh\d)?(?: \[preauth\])?",
     re.DOTALL,
 )
 _SSH_PAM = re.compile(r"error: PAM: (.*?) for (?:(?:invalid|illegal) user )?(.*) from (\S+)(?: via .*)?", re.DOTALL)
 _SSH_REFUSED_USER = re.compile(r"User (.*) from (\S+) not allowed because (.*)", re.DOTALL)
 _SSH_SHELL = re.compile(r"(?:Starting|Close) session: (.*) for (\S+) from (\S+) port (\d{1,5}).*", re.DOTALL)
+_SSH_USER = re.compile(r"(?:(?:invalid|illegal) user|by user|session opened for local user) ([^\s,]{1,256})")
 _SSH_SCAN = (
     "Did not receive identification",
     "Bad protocol version",
@@ -74,8 +77,9 @@ _SSH_SCAN = (
     "error: beginning MaxStartups",
     "scanned from",
 )
-_PLACE = re.compile(r"(?:from|by|with|for|host|\[)[ \[]?" + _ADDRESS + r"(?:\]|\b)(?:(?: port |:)(\d{1,5}))?")
-_NETWORK_START = ("Connection from ",)
+_PLACE = re.compile(
+    r"(?:\b(?:from|by|with|for|host) \[?|\[|\()" + _ADDRESS + r"(?:\]|\b)(?:(?: port |(?<=\]):)(\d{1,5}))?"
+)
 
 _PAM = re.compile(r"(pam_\w{1,32})(?:\(([^():]{0,64})(?::(\w{1,32}))?\))?: ?(.*)", re.DOTALL)
 _SESSION_CHANGE = re.compile(
@@ -112,7 +116,9 @@ _NUMERIC_ADDRESS = re.compile(_ADDRESS)
 
 
 def sniff(text: str) -> bool:
-    return _SNIFF.search(text, 0, 256) is not None
+    tag = _SNIFF.search(text, 0, 256)
+    # Not behind another program's tag: `kernel: su[12]: segfault`, `dovecot: login: ...`.
+    return tag is not None and text.find(": ", 0, tag.start()) < 0
 
 
 def parse(text: str, origin: Origin) -> Sequence[Event]:
@@ -270,9 +276,12 @@ def _sshd_connection(envelope: Envelope, at: float, message: str) -> Event | Non
         action, kind, category = "ssh_session", _START if starts else _END, _SESSION
     else:
         place = _PLACE.search(message)
-        if place is None:
+        named = _SSH_USER.search(message)
+        if named is not None:
+            user = named[1]
+        elif place is None:
             return None
-        address, port = place.groups()
+        address, port = place.groups() if place is not None else (None, None)
         scan = message.startswith(_SSH_SCAN)
         if message.startswith("Did not receive identification"):
             fields["system.auth.ssh.dropped_ip"] = address
@@ -309,7 +318,7 @@ def _address(text: str, fields: dict[str, Any]) -> str | None:
 def _sudo(envelope: Envelope, at: float, message: str) -> Event | None:
     user, colon, rest = message.partition(" : ")
     before, found, command = rest.partition("COMMAND=")
-    if not colon or not (found or "TTY=" in before):
+    if not colon or not (found or "TTY=" in before or rest.startswith("(command continued)")):
         return None
     fields: dict[str, Any] = {}
     target = None
@@ -325,18 +334,19 @@ def _sudo(envelope: Envelope, at: float, message: str) -> Event | None:
             fields[_SUDO_FIELDS[name]] = value.strip(" ;")
     if target:
         fields["system.auth.sudo.user"] = fields["user.effective.name"] = target
-    if error:
+    if error and not error.startswith("(command continued)"):
         fields["system.auth.sudo.error"] = fields["event.reason"] = error
     if found:
         fields["system.auth.sudo.command"] = command
-    refused = error is not None and error != "(command continued)"
+    continued = error is not None and error.startswith("(command continued)")
+    refused = error is not None and not continued
     return Event(
         timestamp=at,
         event_module=NAME,
         event_dataset="linux_auth.sudo",
         event_category=_PROCESS,
-        event_type=_DENIED if refused else _START,
-        event_action="sudo_command",
+        event_type=_DENIED if refused else _INFO if continued else _START,
+        event_action="sudo_command" if not continued else None,
         event_outcome="failure" if refused else "success",
         message=message,
         host_name=envelope.host,
@@ -374,12 +384,13 @@ def _pam(envelope: Envelope, at: float, app: str, message: str) -> Event | None:
         change = _SESSION_CHANGE.fullmatch(said)
         if change is not None:
             opened, user, uid, by, by_uid = change.groups()
+            fields["user.effective.name"] = user
             category, outcome = _SESSION, "success"
             action, kind = ("session_opened", _START) if opened == "opened" else ("session_closed", _END)
             if uid is not None:
-                fields["user.id"] = uid
-            if by:
-                fields["system.auth.pam.by"] = by
+                fields["user.effective.id"] = uid
+            if by and by != "LOGIN":  # who acts is the user, as whom is the effective user
+                user = by
             if by_uid is not None:
                 fields["system.auth.pam.by_uid"] = by_uid
     elif "authentication failure" in said or "authentication success" in said:
@@ -642,10 +653,20 @@ def _dropbear(envelope: Envelope, at: float, message: str) -> Event | None:
     )
 
 
-_ACCOUNT_PROGRAMS = (
-    "useradd adduser userdel deluser usermod groupadd addgroup groupdel delgroup groupmod passwd chpasswd gpasswd chage chfn chsh"
-).split()
-_READERS: dict[str, Callable[[Envelope, float, str], Event | None]] = {
+_ACCOUNT_PROGRAMS = [
+    "useradd",
+    "adduser",
+    "userdel",
+    "deluser",
+    "usermod",
+    "groupadd",
+    "addgroup",
+    "groupdel",
+    "delgroup",
+]
+_ACCOUNT_PROGRAMS += ["groupmod", "passwd", "chpasswd", "gpasswd", "chage", "chfn", "chsh"]
+_Reader = Callable[[Envelope, float, str], Event | None]
+_READERS: dict[str, _Reader] = {name: _accounts for name in _ACCOUNT_PROGRAMS} | {
     "sshd": _sshd,
     "sshd-session": _sshd,
     "sshd-auth": _sshd,
@@ -657,7 +678,7 @@ _READERS: dict[str, Callable[[Envelope, float, str], Event | None]] = {
     "login": _login,
     "systemd-logind": _logind,
     "dropbear": _dropbear,
-} | dict.fromkeys(_ACCOUNT_PROGRAMS, _accounts)
+}
 _KINDS = {
     "sshd": "sshd",
     "sshd-session": "sshd",

@@ -10,7 +10,8 @@ from connectors.events import Event, Origin, ParseError
 NAME = "syslog"
 
 _SNIFF = re.compile(
-    r"<\d{1,3}>|[A-Z][a-z]{2} [ \d]\d (?:\d{4} )?\d\d:\d\d:\d\d |1? ?\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d\S* +[\w.:-]+ [^\s\[:]{1,128}[\[:]"
+    r"<\d{1,3}>|[A-Z][a-z]{2} [ \d]\d (?:\d{4} )?\d\d:\d\d:\d\d "
+    r"|1? ?\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d\S* +[\w.:-]+ [^\s\[:]{1,128}[\[:]"
 )
 _LEVELS = ("emergency", "alert", "critical", "error", "warning", "notice", "informational", "debug")
 _DATASET_NAME = re.compile(r"[a-z][a-z0-9_.-]{0,40}")

@@ -37,6 +37,7 @@ def sniff(text: str) -> bool:
             return '"ProviderName"' in text
     return (
         ("<Event" in text and "<System" in text and "<EventID" in text)
+        or "\\u003cEvent" in text
         or "WinEvtLog: " in text
         or "MSWinEventLog" in text
         or '"Event.System.' in text
@@ -140,7 +141,10 @@ def _winlogbeat(d: dict[str, Any], w: dict[str, Any], damaged: bool, origin: Ori
     fields: Fields = {}
     data = w.get("event_data")
     if type(data) is dict:
-        _take(fields, data.items())
+        if _FLAT_TYPES.issuperset(map(type, data.values())) and len(data) <= FIELDS_MAX:
+            fields = {plain_name: data[name] for name, plain_name in _names(tuple(data))}
+        else:
+            _take(fields, data.items())
     elif type(data) is list:
         fields["Data"] = plain_list(data)
     if type(user_data := w.get("user_data")) is dict:
@@ -180,24 +184,65 @@ def _winlogbeat(d: dict[str, Any], w: dict[str, Any], damaged: bool, origin: Ori
 # Keys of flat JSON that are the shipper's or `<System>`'s, not the event's data.
 _ENVELOPE_KEYS = frozenset(
     (
-        *("EventID", "Id", "Channel", "LogName", "Provider", "ProviderName", "Provider_Name", "SourceName", "ProviderGuid"),
-        *("Hostname", "Computer", "MachineName", "EventRecordID", "RecordNumber", "Keywords", "Level", "EventLevel"),
-        *("EventLevelName", "Severity", "SeverityValue", "Task", "Opcode", "OpcodeValue", "Version", "ExecutionProcessID"),
-        *("ExecutionThreadID", "ThreadID", "TimeCreated", "TimeGenerated", "EventTime", "EventReceivedTime", "Message"),
-        *("SourceModuleName", "SourceModuleType", "@timestamp", "@version", "host", "port", "tags", "message", "beat"),
-        *("agent", "ecs", "input", "type", "event", "log", "EventData", "RenderedDescription", "TenantId", "SourceSystem"),
+        *("EventID", "Id", "Channel", "LogName", "Provider", "ProviderName", "Provider_Name", "SourceName"),
+        *("ProviderGuid", "Hostname", "Computer", "MachineName", "EventRecordID", "RecordNumber", "Keywords", "Level"),
+        *("EventLevel", "EventLevelName", "Severity", "SeverityValue", "Task", "Opcode", "OpcodeValue", "Version"),
+        *(
+            "ExecutionProcessID",
+            "ExecutionThreadID",
+            "ThreadID",
+            "TimeCreated",
+            "TimeGenerated",
+            "EventTime",
+            "EventReceivedTime",
+        ),
+        *(
+            "Message",
+            "SourceModuleName",
+            "SourceModuleType",
+            "@timestamp",
+            "@version",
+            "host",
+            "port",
+            "tags",
+            "message",
+        ),
+        *("beat", "agent", "ecs", "input", "type", "event", "log", "EventData", "RenderedDescription", "TenantId"),
+        "SourceSystem",
     )
 )
+
+
+_FLAT_TYPES = frozenset((str, int, bool, float))
+
+
+@lru_cache(maxsize=1024)  # by shape: lines of one kind have the same names in the same order
+def _names(names: tuple[str, ...]) -> list[tuple[str, str]]:
+    """Names as they come and as they stay."""
+    return [(name, name if name.isidentifier() else _plain_name(name)) for name in names]
+
+
+@lru_cache(maxsize=1024)
+def _kept(names: tuple[str, ...]) -> list[tuple[str, str]]:
+    return _names(tuple(name for name in names if name not in _ENVELOPE_KEYS)[:FIELDS_MAX])
 
 
 def _flat(d: dict[str, Any], damaged: bool, origin: Origin) -> Event:
     """NXLog and other flat JSON: the event's data and `<System>` side by side."""
     get = d.get
-    fields: Fields = {}
     data = get("EventData")
-    _take(fields, ((key, value) for key, value in d.items() if key not in _ENVELOPE_KEYS))
+    kept = _kept(tuple(d))
+    if _FLAT_TYPES.issuperset(map(type, d.values())):
+        fields: Fields = {plain_name: d[name] for name, plain_name in kept}
+    else:
+        fields = {}
+        _take(fields, [(name, d[name]) for name, _ in kept])
     if type(data) is str and data[:1] in ("{", "<"):  # Azure monitoring sends it as a text of its own
-        data = tolerant_json.decode(data)[0] if data[0] == "{" else _named_data(fields, data)
+        if data[0] == "{":
+            data = tolerant_json.decode(data)[0]
+        else:
+            _named_data(fields, data)
+            data = None
     if data is not None:
         _event_data(fields, data)
     system = System(
@@ -495,7 +540,7 @@ def _win_evt_log(text: str, match: re.Match[str], origin: Origin) -> list[Event]
 
 
 def _snare(text: str, origin: Origin) -> list[Event]:
-    """Snare over syslog: criticality, channel, counter, time, id, provider, user, its type, outcome, computer, message."""
+    """Snare over syslog: criticality, channel, counter, time, id, provider, user, its type, outcome, computer, text."""
     tail = text.partition("MSWinEventLog")[2]
     parts = tail.split("\t") if "\t" in tail else tail.replace("#011", "\t").split("\t")
     if len(parts) < 11:
@@ -589,8 +634,7 @@ def _from_message(message: str) -> Fields:
         label = match[1]
         low = label.lower()
         end = matches[i + 1].start() if i + 1 < len(matches) else min(len(message), MESSAGE_CHARS_MAX)
-            value = message[match.end() : end]
-        value = value.strip(" \t\r\n#")
+        value = message[match.end() : end].strip(" \t\r\n#")
         if low in _SECTIONS and not value:
             section = _SECTIONS[low]
             continue

@@ -1,4 +1,4 @@
-"""One scale for all detectors: how often per tenant and day something at least this strong, in every component, was seen."""
+"""One scale for all detectors: how often per tenant and day was something as strong in every component?"""
 
 from collections.abc import Iterable
 

@@ -1,4 +1,4 @@
-"""The behaviour detector: folds facts into the keyed state of its profiles and says what is stronger than a key ever was.
+"""The behaviour detector: folds facts into keyed state and says what is stronger than a key ever was.
 
 State moves in steps of event time and in the order of (profile, key, minute, item), so neither batches nor the order of
 arrival change what is said. Nothing is rated before enough days were seen.
@@ -30,7 +30,7 @@ from detectors.behaviour.counters import (
 from detectors.behaviour.folding import ENTITIES_MAX, KINDS, SEPARATOR, Folding, earliest, merged
 from detectors.behaviour.inventory import Classes, Inventory
 from detectors.behaviour.models import ANY, FOREST, HOURS, Learning, Models, score_strength
-from detectors.behaviour.profiles import WINDOWS, Counter, Profile, load_profiles
+from detectors.behaviour.profiles import WINDOWS, Counter, Profile, Texts, load_profiles
 from detectors.facts import EVIDENCE_MAX, Entity, Evidence, Fact, Feature, Located, Observation, Reason, Store, Table
 
 KEYS_MAX = 100_000  # per profile and tenant
@@ -267,15 +267,16 @@ class Behaviour:
                 else:
                     add(window, bucket, fact.count if counter.measure == "count" else fact.value)
             actual = reading(window, meter.window, now)
-            if actual > window.top:
-                window.top = actual
+            window.top = max(window.top, actual)
             strength = strength_of(actual, window.peak, counter.min)
             if strength:
                 told = series.told.get(meter.reading)
                 if told is None:
                     told = series.told[meter.reading] = Told()
                 if self._news_worthy(told, strength, now):
-                    self._tell_count(step, subject, meter, told, strength, actual, window.peak)
+                    self._tell_count(
+                        step, subject, meter=meter, told=told, strength=strength, actual=actual, peak=window.peak
+                    )
         table.put(subject.key, series, now * 60.0)
 
     def _news(
@@ -310,7 +311,7 @@ class Behaviour:
                 place = subject.group + SEPARATOR + fact.item
                 having = holders.get(place) or first_seen.Holders()
                 if subject.plan.profile.first_seen:
-                    self._tell_new(step, subject, held, group, fact, having.keys)
+                    self._tell_new(step, subject, held=held, group=group, fact=fact, holders=having.keys)
                 having.keys += 1
                 holders.put(place, having, subject.now * 60.0)
             if pairs.items.get(fact.item, (0, 0))[0] > subject.now - FRESH_MINUTES:
@@ -362,6 +363,7 @@ class Behaviour:
         self,
         step: Step,
         subject: Subject,
+        *,
         meter: Meter,
         told: Told,
         strength: tuple[float, ...],
@@ -384,10 +386,20 @@ class Behaviour:
             }
         seconds = WINDOWS[meter.window][0] * WINDOWS[meter.window][1] * 60.0
         reasons = (Reason(meter.reading, actual, peak, seconds, counter.unit),)
-        self._tell(step, subject, meter.detector, strength, rate, item, reasons, counter.sentence, numbers)
+        self._tell(
+            step,
+            subject,
+            detector=meter.detector,
+            strength=strength,
+            rate=rate,
+            item=item,
+            reasons=reasons,
+            texts=counter.sentence,
+            numbers=numbers,
+        )
 
     def _tell_new(
-        self, step: Step, subject: Subject, held: Novelty, group: first_seen.Group, fact: Fact, holders: int
+        self, step: Step, subject: Subject, *, held: Novelty, group: first_seen.Group, fact: Fact, holders: int
     ) -> None:
         config = subject.plan.profile.first_seen
         assert config is not None
@@ -413,23 +425,34 @@ class Behaviour:
             Reason(config.name, _shown(fact.item), f"{holders}/{group.keys}"),
             Reason("days_with_news", round(held.pairs.news, 1), float(days), unit="days"),
         )
-        self._tell(step, subject, detector, strength, rate, fact.item, reasons, config.sentence, numbers)
+        self._tell(
+            step,
+            subject,
+            detector=detector,
+            strength=strength,
+            rate=rate,
+            item=fact.item,
+            reasons=reasons,
+            texts=config.sentence,
+            numbers=numbers,
+        )
 
     def _tell(
         self,
         step: Step,
         subject: Subject,
+        *,
         detector: str,
         strength: tuple[float, ...],
         rate: float | None,
         item: str,
         reasons: tuple[Reason, ...],
-        texts: sentences.Texts,
+        texts: Texts,
         numbers: Mapping[str, Mapping[str, str]],
     ) -> None:
         key = _shown(subject.key)
         german, english = sentences.who(subject.plan.kind, subject.role, key)
-        common = {name: "" for name in ("actual", "typical", "window", "keys", "share", "days", "details")}
+        common = dict.fromkeys(("actual", "typical", "window", "keys", "share", "days", "details"), "")
         common |= {"key": key, "item": _shown(item)}
         told = sentences.told(
             texts, common | {"who": german} | dict(numbers["de"]), common | {"who": english} | dict(numbers["en"])
@@ -454,7 +477,7 @@ class Behaviour:
         )
 
     def _rates(self, plan: Plan, days: int) -> bool:
-        """Whether what is unusual may be rated: the tenant is past its warm-up, the models know enough, and this profile."""
+        """Whether what is unusual may be rated: the tenant is past its warm-up, the models know this profile."""
         if self.models is None or days <= self.learning.warmup_days:
             return False
         known = self.models.fingerprints.get(plan.profile.id, plan.fingerprint)
@@ -576,13 +599,13 @@ class Behaviour:
             self._tell(
                 step,
                 subjects[i],
-                f"{profile.id}/{FOREST}",
-                strength,
-                rate,
-                "",
-                reasons,
-                profile.forest.sentence,
-                numbers,
+                detector=f"{profile.id}/{FOREST}",
+                strength=strength,
+                rate=rate,
+                item="",
+                reasons=reasons,
+                texts=profile.forest.sentence,
+                numbers=numbers,
             )
 
 

@@ -7,7 +7,7 @@ combination of the fields that a profile reads. So an event costs one look-up, a
 import math
 from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
-from typing import Any
+from typing import Any, Literal
 
 from connectors.events import ECS_ATTRIBUTES, Event
 from detectors.behaviour.inventory import Classes
@@ -52,6 +52,7 @@ _FOLDED_CASE = frozenset({"user", "host", "process", "domain"})  # names that sy
 
 Prepared = tuple[str, str, tuple[Entity, ...]] | None
 Test = Callable[[Any], bool]
+Cell = dict[Any, list[Any] | Literal[False]]  # combination -> count, sum, first, last, index of first, prepared
 
 
 class Fold:
@@ -61,10 +62,12 @@ class Fold:
         self.detector = profile.id
         self.static = {field: test_of(wanted, classes) for field, wanted in profile.select.items() if field in _STATIC}
         given = {f: c for f, c in profile.select.items() if f not in _STATIC}
-        self.value = reader([profile.value]) if profile.value else None
+        self.value = single(profile.value) if profile.value else None
         self.value_test: Test | None = None
         if profile.value in given:  # tested apart: bytes in the combination would leave nothing to fold
-            self.value_test = test_of(given.pop(profile.value), classes)
+            wanted = given.pop(profile.value)
+            if wanted != Condition(exists=True):  # events without the value are never counted
+                self.value_test = test_of(wanted, classes)
         key, item = profile.keys, profile.items
         named = [*key, *item, *(f for f in profile.entities if f not in key and f not in item)]
         self._kinds = [(KINDS.get(f, "value"), f in key or f in profile.entities) for f in named]
@@ -116,9 +119,11 @@ class Folding:
         self._routes: dict[Any, tuple[tuple[int, Any, Any, Any], ...]] = {}
 
     def facts(self, located: Located) -> list[Fact]:
-        folded: dict[Any, list[Any] | None] = {}
+        # one dictionary per profile within each (minute, step), which rarely change from line to line
+        cells: dict[tuple[int, int], list[Cell]] = {}
+        now: list[Cell] = []
+        minute_now = step_now = -1
         routes, route_key, steps, sources = self._routes, self._route_key, located.steps, located.sources
-        absent = folded  # any object that is never a value
         for i, event in enumerate(located.events):
             route = route_key(event)
             folds = routes.get(route)
@@ -129,30 +134,32 @@ class Folding:
             at = event.timestamp
             if not -TIME_MAX_S < at < TIME_MAX_S:
                 continue
-            minute = int(at // 60)
-            step = steps[i]
-            for number, raw_of, value_of_event, value_test in folds:
-                amount = 0
-                if value_of_event is not None:
-                    value = value_of_event(event)[0]
-                    if value_test is not None and not value_test(value):
+            minute, step = int(at // 60), steps[i]
+            if minute != minute_now or step != step_now or not now:
+                minute_now, step_now = minute, step
+                now = cells.setdefault((minute, step), [])
+                now.extend({} for _ in range(len(self._folds) - len(now)))
+            for number, raw_of, amount_of, amount_test in folds:
+                amount: Any = 0
+                if amount_of is not None:
+                    amount = amount_of(event)
+                    if amount is None or (amount_test is not None and not amount_test(amount)):
                         continue
-                    if value is not None:
-                        amount = whole(value)
+                    if amount.__class__ is not int or amount < 0:
+                        amount = whole(amount)
                 raw = raw_of(event)
-                place = (number, raw, minute, step)
-                held: Any = folded.get(place, absent)
-                if held is absent:
-                    prepared = self._folds[number].prepare(raw)
-                    folded[place] = None if prepared is None else [1, amount, at, at, i, prepared]
-                elif held is not None:
+                held: Any = now[number].get(raw)
+                if held:
                     held[0] += 1
                     held[1] += amount
                     if at > held[3]:
                         held[3] = at
                     elif at < held[2] or (at == held[2] and sources[i] < sources[held[4]]):
                         held[2], held[4] = at, i
-        return self._made(folded, located)
+                elif held is None:
+                    prepared = self._folds[number].prepare(raw)
+                    now[number][raw] = False if prepared is None else [1, amount, at, at, i, prepared]
+        return self._made(cells, located)
 
     def _route(self, route: Any, event: Event) -> tuple[tuple[int, Any, Any, Any], ...]:
         if len(self._routes) >= ROUTES_MAX:
@@ -164,25 +171,28 @@ class Folding:
         )
         return made
 
-    def _made(self, folded: dict[Any, list[Any] | None], located: Located) -> list[Fact]:
+    def _made(self, cells: dict[tuple[int, int], list[Cell]], located: Located) -> list[Fact]:
         facts = []
-        for (number, _, minute, step), held in folded.items():
-            if held is not None:
-                count, value, first, last, i, (key, item, entities) = held
-                step = max(step, minute)  # noqa: PLW2901  # a fact is never evaluated before its own minute
-                evidence = (located.evidence(i),)
-                detector = self._folds[number].detector
-                facts.append(
-                    Fact(detector, key, item, minute, step, first, last, count, float(value), entities, evidence)
-                )
+        for (minute, step), of_profiles in cells.items():
+            due = max(step, minute)  # a fact is never evaluated before its own minute
+            for fold, cell in zip(self._folds, of_profiles, strict=True):
+                for held in cell.values():
+                    if held:
+                        count, value, first, last, i, (key, item, entities) = held
+                        line = (located.evidence(i),)
+                        facts.append(
+                            Fact(
+                                fold.detector, key, item, minute, due, first, last, count, float(value), entities, line
+                            )
+                        )
         return facts
 
 
 def merged(facts: Sequence[Fact]) -> list[Fact]:
     """Facts with equal (detector, key, item, minute) as one, in the order of these four.
 
-    Every part of the result is the same however the facts were cut into batches: sums are of whole numbers, entities the
-    smallest of all, and the evidence is the earliest line.
+    Every part of the result is the same however the facts were cut into batches: sums are of whole numbers, entities
+    the smallest of all, and the evidence is the earliest line.
     """
     found: dict[tuple[str, str, str, int], Fact] = {}
     for fact in facts:
@@ -212,6 +222,11 @@ def earliest(facts: Iterable[Fact], count: int) -> tuple[Any, ...]:
     """The first lines behind some facts, by time and place."""
     lines = {(e.time, e.source, e.topic, e.partition, e.offset, e.index): e for fact in facts for e in fact.evidence}
     return tuple(lines[place] for place in sorted(lines)[:count])
+
+
+def single(field: str) -> Callable[[Event], Any]:
+    attribute = ECS_ATTRIBUTES.get(field)
+    return attrgetter(attribute) if attribute else lambda event: event.fields.get(field)
 
 
 def reader(fields: Sequence[str]) -> Callable[[Event], tuple[Any, ...]]:

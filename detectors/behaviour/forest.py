@@ -136,15 +136,16 @@ class Packed(msgspec.Struct, frozen=True, array_like=True):
 
 def packed(forest: Forest) -> Packed:
     return Packed(
-        *(np.asarray(a).astype("<i4" if a.dtype == np.int32 else "<f8").tobytes() for a in _arrays(forest)),
+        feature=forest.feature.astype("<i4").tobytes(),
+        threshold=forest.threshold.astype("<f8").tobytes(),
+        left=forest.left.astype("<i4").tobytes(),
+        right=forest.right.astype("<i4").tobytes(),
+        path=forest.path.astype("<f8").tobytes(),
+        roots=forest.roots.astype("<i4").tobytes(),
         depth=forest.depth,
         scale=forest.scale,
         median=forest.median.astype("<f8").tobytes(),
     )
-
-
-def _arrays(forest: Forest) -> list[Any]:
-    return [forest.feature, forest.threshold, forest.left, forest.right, forest.path, forest.roots]
 
 
 def unpacked(data: Packed) -> Forest:

@@ -1,4 +1,4 @@
-"""What the operator knows about names and networks: which addresses are internal, which class an account or host has."""
+"""What the operator knows of names and networks: which addresses are internal, the class of an account or host."""
 
 from ipaddress import ip_address, ip_network
 

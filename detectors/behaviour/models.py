@@ -108,22 +108,12 @@ class Models(msgspec.Struct, frozen=True, eq=False):
             raise ModelRefused("the signature does not fit: another key, or the file was changed")
         try:
             version = msgspec.msgpack.decode(body, type=_Header).format
-            if version != FORMAT:
-                raise ModelRefused(f"model has format {version}, this program reads {FORMAT}")
-            stored = msgspec.msgpack.decode(body, type=_Stored)
-            return Models(
-                learning=stored.learning,
-                window=stored.window,
-                spans=stored.spans,
-                points={(detector, group): _points(raw, width) for detector, group, width, raw in stored.points},
-                forests={name: forests.unpacked(forest) for name, forest in stored.forests.items()},
-                fingerprints=stored.fingerprints,
-                features=stored.features,
-            )
-        except ModelRefused:
-            raise
+            stored = msgspec.msgpack.decode(body, type=_Stored) if version == FORMAT else None
+            if stored is not None:
+                return _restored(stored)
         except (msgspec.DecodeError, ValueError) as error:
             raise ModelRefused(f"model cannot be read: {error}") from error
+        raise ModelRefused(f"model has format {version}, this program reads {FORMAT}")
 
 
 class _Header(msgspec.Struct):
@@ -139,6 +129,18 @@ class _Stored(msgspec.Struct, frozen=True):
     forests: dict[str, forests.Packed]
     fingerprints: dict[str, str]
     features: int
+
+
+def _restored(stored: _Stored) -> Models:
+    return Models(
+        learning=stored.learning,
+        window=stored.window,
+        spans=stored.spans,
+        points={(detector, group): _points(raw, width) for detector, group, width, raw in stored.points},
+        forests={name: forests.unpacked(forest) for name, forest in stored.forests.items()},
+        fingerprints=stored.fingerprints,
+        features=stored.features,
+    )
 
 
 _packer = msgspec.msgpack.Encoder(order="deterministic")
@@ -158,7 +160,7 @@ def _points(raw: bytes, width: int) -> Points:
 def fit(
     features: Iterable[Feature], *, learning: Learning, seed: int, fingerprints: Mapping[str, str] | None = None
 ) -> Models:
-    """Learn from the features of all tenants of a provider. Order matters only among equal (tenant, detector, key, day).
+    """Learn from the features of all tenants of a provider. Of equal (tenant, detector, key, day) the last counts.
 
     A feature without key marks a day on which a profile (its `detector`) saw facts at all: these days are the learning
     time, and each tenant's first `warmup_days` of them are left out. Detectors that are no profile's (rule hits) count

@@ -29,17 +29,17 @@ class Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     pass
 
 
-class Texts(Part):
+class Texts(Part, frozen=True, kw_only=True):
     de: str
     en: str
 
 
-class Lists(Part):
+class Lists(Part, frozen=True, kw_only=True):
     de: tuple[str, ...] = ()
     en: tuple[str, ...] = ()
 
 
-class Condition(Part):
+class Condition(Part, frozen=True, kw_only=True):
     """All that are given must hold."""
 
     prefix: str | list[str] | None = None
@@ -48,7 +48,7 @@ class Condition(Part):
     none_of: list[Scalar] | None = None
 
 
-class Counter(Part):
+class Counter(Part, frozen=True, kw_only=True):
     """A count over sliding windows, against the key's own earlier daily peak."""
 
     name: str  # of the reading: failures becomes failures_10m, failures_24h
@@ -60,7 +60,7 @@ class Counter(Part):
     sentence: Texts
 
 
-class FirstSeen(Part):
+class FirstSeen(Part, frozen=True, kw_only=True):
     """A pair (key, item) never seen before, or forgotten."""
 
     days: Literal["active", "calendar"] = "active"  # calendar: for event types too rare to have active days
@@ -68,7 +68,7 @@ class FirstSeen(Part):
     sentence: Texts
 
 
-class ForestCounter(Part):
+class ForestCounter(Part, frozen=True, kw_only=True):
     """An hourly counter of a key, fed by the facts of another profile with the same key."""
 
     name: str
@@ -77,7 +77,7 @@ class ForestCounter(Part):
     unit: Literal["", "bytes"] = ""
 
 
-class Forest(Part):
+class Forest(Part, frozen=True, kw_only=True):
     """One isolation forest over an entity's hourly counters and their deviation from its own mean."""
 
     counters: list[ForestCounter]
@@ -85,7 +85,7 @@ class Forest(Part):
     sentence: Texts
 
 
-class Profile(Part):
+class Profile(Part, frozen=True, kw_only=True):
     id: str
     title: str
     title_de: str
@@ -98,7 +98,7 @@ class Profile(Part):
     spread: bool = False  # network spread: allowed scanners of the inventory are skipped
     select: dict[str, Scalar | list[Scalar] | Condition] = {}
     item: str | list[str] | None = None
-    value: str | None = None
+    value: str | None = None  # summed; events without it are not counted
     entities: list[str] = []  # besides the key's
     counters: list[Counter] = []
     first_seen: FirstSeen | None = None
@@ -122,7 +122,8 @@ class Profile(Part):
         return blake2b(msgspec.json.encode(plain, order="deterministic"), digest_size=16).hexdigest()
 
 
-_NAMES = sorted({name for part in (*Part.__subclasses__(), Profile) for name in part.__struct_encode_fields__})
+_PARTS: tuple[type[msgspec.Struct], ...] = (Profile, Texts, Lists, Condition, Counter, FirstSeen, ForestCounter, Forest)
+_NAMES = sorted({name for part in _PARTS for name in part.__struct_encode_fields__})
 
 
 def load_profiles(paths: Iterable[Path]) -> dict[str, Profile]:

@@ -5,7 +5,6 @@
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Protocol
 from zlib import crc32
 
@@ -154,7 +153,7 @@ class EmbeddedConfig(
 ):
     """One SQLite file on a local disk, shared by the processes of one machine."""
 
-    path: Path = Path("stadtschild.db")
+    path: str = "stadtschild.db"
     partitions: int = 4  # of topics that are created; existing topics keep theirs
     heartbeat_s: float = 1.0
     session_timeout_s: float = 30.0  # a member silent for longer loses its partitions to the others
@@ -181,7 +180,7 @@ class KafkaConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     security_protocol: str = "PLAINTEXT"  # SSL, SASL_SSL; SASL_PLAINTEXT only inside a trusted network
     sasl_mechanism: str = ""  # SCRAM-SHA-512, PLAIN, OAUTHBEARER
     sasl_username: str = ""
-    sasl_password_file: Path | None = None  # or `sasl_password` from the environment: ${KAFKA_PASSWORD}
+    sasl_password_file: str = ""  # or `sasl_password` from the environment: ${KAFKA_PASSWORD}
     sasl_password: str = ""
     ssl_ca_location: str = ""
     ssl_certificate_location: str = ""

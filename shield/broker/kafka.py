@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import chain
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar, cast
 
 from confluent_kafka import (
@@ -55,6 +56,15 @@ FENCED = {
     KafkaError.UNKNOWN_MEMBER_ID,
 }
 END = KafkaError._PARTITION_EOF  # noqa: SLF001 - see above
+ASK_AGAIN = {  # besides what the client itself calls retriable: a leader or coordinator is just moving
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError.UNSTABLE_OFFSET_COMMIT,
+}
 PASSING = {  # reported by a consumer that heals by itself
     KafkaError._MAX_POLL_EXCEEDED,  # noqa: SLF001 - see above
     KafkaError._TRANSPORT,  # noqa: SLF001 - see above
@@ -453,7 +463,8 @@ class KafkaBroker:
                 return call()
             except KafkaException as error:
                 reason = error.args[0]
-                if not reason.retriable() or time.monotonic() > deadline:
+                again = reason.retriable() or reason.code() in ASK_AGAIN
+                if not again or time.monotonic() > deadline:
                     _raise(error)
             time.sleep(RETRY_S)
 
@@ -668,8 +679,8 @@ def _fetching(config: KafkaConfig) -> dict[str, Any]:
 
 def _common(config: KafkaConfig) -> dict[str, Any]:
     password = config.sasl_password
-    if config.sasl_password_file is not None:
-        password = config.sasl_password_file.read_text().strip()
+    if config.sasl_password_file:
+        password = Path(config.sasl_password_file).read_text().strip()
     security = {
         "sasl.mechanism": config.sasl_mechanism,
         "sasl.username": config.sasl_username,

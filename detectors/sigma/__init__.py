@@ -1,0 +1,238 @@
+"""Sigma detection: a rule set finds the rules that a batch of events meets, and correlates their hits over time.
+
+`facts` is the stateless half and sees every event: events are routed by dataset and event code to one generated function
+that tests all rules for that kind. `correlate` is the stateful half and sees only the hits of rules that correlations name.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from connectors.events import Event
+from detectors.facts import EVIDENCE_MAX, Entity, Evidence, Fact, Located, Store
+from detectors.sigma.compile import OTHER_CODE, Const, codes_of, generate, getter, simplify, written
+from detectors.sigma.correlation import JOIN, Correlator
+from detectors.sigma.loader import PLACEHOLDER, Correlation, Fault, Rule, RuleFaults, load
+from detectors.sigma.logsource import CODES, Sources, entity_fields, sources
+
+__all__ = ["Correlation", "Fault", "Rule", "RuleFaults", "RuleSet"]
+
+ROUTES_MAX = 4096  # kinds of event remembered; a sender can invent event codes and program names without end
+EXTRA_BYTES_MAX = 512  # of one value that a sentence names
+KEY_BYTES_MAX = 512  # of one key value
+
+_ENTITIES: tuple[tuple[str, Callable[[Event], Any]], ...] = (
+    ("user", lambda event: event.user_name),
+    ("address", lambda event: event.source_ip),
+    ("host", lambda event: event.host_name),
+)
+_NUMBERS = frozenset({"count", "window_s", "first", "last"})  # what a sentence may name besides fields
+
+
+class _Feed(msgspec.Struct):
+    """How a hit of one rule becomes a fact for one correlation."""
+
+    detector: str
+    group: tuple[Callable[[Event], Any], ...]
+    items: tuple[Callable[[Event], Any], ...]
+    extra: tuple[tuple[str, Callable[[Event], Any]], ...]
+
+
+class _Plan(msgspec.Struct):
+    """What to do with a hit of one rule."""
+
+    rule: Rule
+    keys: tuple[tuple[Callable[[Event], Any], ...], ...]  # alternatives, the first whose values are all there
+    extra: tuple[tuple[str, Callable[[Event], Any]], ...]
+    feeds: tuple[_Feed, ...]
+
+
+def _value(event: Event, read: Callable[[Event], Any]) -> str | None:
+    """A field as short text; None where it is missing or empty. Of a list all values."""
+    value = read(event)
+    if value is None or value == "":
+        return None
+    if value.__class__ is not str:
+        plain = written(value)
+        value = plain if isinstance(plain, str) else ",".join(plain.texts)
+    return str(value)[:KEY_BYTES_MAX]
+
+
+class RuleSet:
+    """Loaded rules, ready to match. Immutable as far as detection goes; reloading makes a new one."""
+
+    def __init__(self, rules: Sequence[Rule], faults: Sequence[Fault] = ()) -> None:
+        self.rules: dict[str, Rule] = {rule.id: rule for rule in rules}
+        self.faults = list(faults)
+        self._correlator = Correlator(rules)
+        self._base = [rule for rule in rules if rule.condition is not None]
+        self._plans = [self._plan(rule) for rule in self._base]
+        self._codes = CODES.union(*(codes_of(rule.condition) for rule in self._base))
+        self._services = frozenset(rule.service for rule in self._base if rule.service is not None)
+        self._products = frozenset(rule.product for rule in self._base if rule.product is not None)
+        self._routes: dict[tuple[str, str | None], Callable[[Event], list[int] | None] | None] = {}
+        self._kinds: dict[tuple[Sources, str | None], Callable[[Event], list[int] | None] | None] = {}
+
+    @classmethod
+    def load(cls, paths: Sequence[Path], *, strict: bool = True) -> "RuleSet":
+        """Rules from files and folders; raises RuleFaults with all faults, or (not strict) keeps the good rules."""
+        rules, faults = load([Path(path) for path in paths])
+        if faults and strict:
+            raise RuleFaults(faults)
+        return cls(rules, faults)
+
+    def facts(self, located: Located) -> list[Fact]:
+        """What a batch says: one fact per rule, key, minute and step for hits, and one per hit for each correlation."""
+        routes = self._routes
+        folded: dict[tuple[Any, ...], Fact] = {}
+        taken: dict[tuple[str, str, int], int] = {}
+        for i, event in enumerate(located.events):
+            kind = (event.event_dataset, event.event_code)
+            try:
+                matches = routes[kind]
+            except KeyError:
+                matches = self._route(*kind)
+            if matches is None:
+                continue
+            hits = matches(event)
+            if hits is not None:
+                for number in hits:
+                    self._note(located, i, event, self._plans[number], folded, taken)
+        return list(folded.values())
+
+    def correlate(self, store: Store, facts: Sequence[Fact]) -> list[Fact]:
+        """The findings of all correlations over these facts, a function of their order and the state in the store."""
+        return self._correlator.correlate(store, facts)
+
+    def sentence(self, fact: Fact) -> dict[str, str]:
+        """The reason of a hit by language, its placeholders filled from the fact; the titles where a rule has none."""
+        rule = self.rules[fact.detector]
+        known = {**fact.extra, "count": str(fact.count), "first": f"{fact.first:.0f}", "last": f"{fact.last:.0f}"}
+
+        def fill(template: str) -> str:
+            return PLACEHOLDER.sub(lambda found: known.get(found[1], "?"), template)
+
+        english = rule.reason.get("en") or rule.title
+        return {"de": fill(rule.reason.get("de") or rule.title_de), "en": fill(english)}
+
+    def _plan(self, rule: Rule) -> _Plan:
+        alternatives = (rule.entity,) if rule.entity else entity_fields(rule.product, rule.category, rule.service)
+        feeds: list[_Feed] = []
+        for outer in self.rules.values():
+            spec = outer.correlation
+            if spec is None or rule.id not in spec.rules:
+                continue
+            number = spec.rules.index(rule.id)
+            names = sorted(self._named(outer) - set(spec.group_by))
+            feeds.append(
+                _Feed(
+                    detector=f"{outer.id}<{rule.id}",
+                    group=tuple(getter(name) for name in spec.groups[number]),
+                    items=tuple(getter(name) for name in spec.items),
+                    extra=tuple((name, getter(name)) for name in names),
+                )
+            )
+        return _Plan(
+            rule=rule,
+            keys=tuple(tuple(getter(name) for name in names) for names in alternatives),
+            extra=tuple((name, getter(name)) for name in sorted(self._named(rule))),
+            feeds=tuple(feeds),
+        )
+
+    def _named(self, rule: Rule) -> set[str]:
+        """The fields that a rule's sentences name, with those of the correlations that it is part of."""
+        names: set[str] = set()
+        for template in (*rule.reason.values(), rule.title, rule.title_de):
+            names.update(PLACEHOLDER.findall(template))
+        if rule.correlation is not None:
+            for above in self.rules.values():
+                if above.correlation is not None and rule.id in above.correlation.rules:
+                    names |= self._named(above)
+        return names - _NUMBERS
+
+    def _route(self, dataset: str, code: str | None) -> Callable[[Event], list[int] | None] | None:
+        """The function for one kind of event, None when no rule applies to it. Kinds that rules cannot tell apart share one."""
+        if len(self._routes) >= ROUTES_MAX:
+            self._routes.clear()
+        known_code = code if code is None or code in self._codes else OTHER_CODE
+        told = sources(dataset, known_code)
+        told = Sources(told.products & self._products, told.categories, told.services & self._services)
+        if (told, known_code) not in self._kinds:
+            applying: list[tuple[int, Any]] = []
+            for number, rule in enumerate(self._base):
+                if told.match(rule.product, rule.category, rule.service):
+                    node = simplify(rule.condition, known_code)
+                    if not isinstance(node, Const) or node.value:
+                        applying.append((number, node))
+            self._kinds[told, known_code] = generate(applying) if applying else None
+        found = self._routes[dataset, code] = self._kinds[told, known_code]
+        return found
+
+    def _note(
+        self, located: Located, i: int, event: Event, plan: _Plan, folded: dict[tuple[Any, ...], Fact], taken: dict[tuple[str, str, int], int]
+    ) -> None:
+        """Adds a hit to the facts of the batch."""
+        time = event.timestamp
+        minute = int(time // 60)
+        step = located.steps[i]
+        entities: list[Entity] = [(kind, value) for kind, read in _ENTITIES if (value := read(event))]
+        for feed in plan.feeds:
+            values = [_value(event, read) for read in feed.group]
+            items = [_value(event, read) for read in feed.items]
+            if None in values or None in items:
+                continue  # without its group there is no window that the hit belongs to
+            key = JOIN.join(values)  # type: ignore[arg-type]
+            item = JOIN.join(items)  # type: ignore[arg-type]
+            place = (feed.detector, key, item, time, step)
+            fact = folded.get(place)
+            if fact is not None:
+                fact.count += 1
+                continue
+            shown = taken.get((feed.detector, key, minute), 0)
+            evidence: tuple[Evidence, ...] = ()
+            if shown < EVIDENCE_MAX:
+                taken[feed.detector, key, minute] = shown + 1
+                evidence = (located.evidence(i),)
+            extra = _extra(event, feed.extra)
+            folded[place] = Fact(feed.detector, key, item, minute, step, time, time, 1, 0.0, tuple(entities), evidence, extra)
+        if not plan.rule.alerts:
+            return
+        key = ""
+        for alternative in plan.keys:
+            values = [_value(event, read) for read in alternative]
+            if None not in values:
+                key = JOIN.join(values)  # type: ignore[arg-type]
+                break
+        place = (plan.rule.id, key, minute, step)
+        fact = folded.get(place)
+        if fact is None:
+            folded[place] = Fact(
+                plan.rule.id, key, "", minute, step, time, time, 1, 0.0, tuple(entities), (located.evidence(i),), _extra(event, plan.extra)
+            )
+            return
+        fact.count += 1
+        fact.first = min(fact.first, time)
+        fact.last = max(fact.last, time)
+        if len(fact.evidence) < EVIDENCE_MAX:
+            fact.evidence = (*fact.evidence, located.evidence(i))
+        if not set(entities).issubset(fact.entities):
+            fact.entities = _united(fact.entities, entities)
+
+
+ENTITIES_MAX = 16  # entities named by one folded fact
+
+
+def _united(held: tuple[Entity, ...], more: Sequence[Entity]) -> tuple[Entity, ...]:
+    return tuple(dict.fromkeys((*held, *more)))[:ENTITIES_MAX]
+
+
+def _extra(event: Event, fields: Sequence[tuple[str, Callable[[Event], Any]]]) -> dict[str, str]:
+    return {name: value[:EXTRA_BYTES_MAX] for name, read in fields if (value := _value(event, read)) is not None}
+
+
+def attack_of(rules: Mapping[str, Rule], detector: str) -> tuple[str, ...]:
+    """The ATT&CK ids of a rule, empty for an unknown one."""
+    rule = rules.get(detector)
+    return rule.attack if rule is not None else ()
