@@ -5,13 +5,18 @@ from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import Any
 
+import msgspec
+
 from connectors.clock import MONTHS
 from connectors.envelope import peel
 from connectors.events import Event, Origin, ParseError
 
-TIMES_MAX = 4096  # texts of times remembered; they state their zone, so they mean the same for every source
+TIMES_MAX = (
+    4096  # texts of times remembered (they state their zone, so they mean the same for every source), and addresses
+)
 ADDRESSES_MAX = 64  # of one forwarded list
 _TIMES: dict[str, float] = {}
+_GLOBAL: dict[str, bool | None] = {}  # is it a public address; None for what is no address
 
 _SUCCESS, _FAILURE = "success", "failure"
 _WEB = ("web",)
@@ -20,7 +25,7 @@ _ACCESS = ("access",)
 _QUOTED = r'"((?:[^"\\]++|\\.)*+)"'
 _TIME = r"\[(\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d [+-]\d{4})\]"
 _LINE = re.compile(
-    rf"([0-9a-fA-F]{{0,4}}[.:\d][0-9a-fA-F.:]{{0,42}}) \S+ (\S+) {_TIME} "
+    rf"(?:([\w.-]{{1,255}})(?::(\d{{1,5}}))? )?([0-9a-fA-F]{{0,4}}[.:\d][0-9a-fA-F.:]{{0,42}}) \S+ (\S+) {_TIME} "
     rf'"(?:([A-Za-z_-]{{1,32}}) ([^\s"\\]+)(?: HTTP/(\d(?:\.\d)?))?"|((?:[^"\\]++|\\.)*+)") (\d{{3}}) (\d+|-)'
     rf"(?: {_QUOTED} {_QUOTED})?(.*)",
     re.DOTALL,
@@ -54,13 +59,20 @@ def parse(text: str, origin: Origin, module: str, dataset: str) -> Event:
     line = _LINE.fullmatch(text)
     if line is None:
         return _unusual(text, origin, module, dataset)
-    address, user, stamp, method, target, version, request, status, size, referrer, agent, rest = line.groups()
+    served, port, address, user, stamp, method, target, version, request, status, size, referrer, agent, rest = (
+        line.groups()
+    )
+    fields: dict[str, Any] = {}
+    if served is not None:
+        fields["destination.domain"] = served
+        if port is not None:
+            fields["destination.port"] = int(port)
     return _event(
         module,
         dataset,
         None,
         address,
-        {},
+        fields,
         user,
         stamp,
         method,
@@ -78,9 +90,12 @@ def parse(text: str, origin: Origin, module: str, dataset: str) -> Event:
 def _unusual(text: str, origin: Origin, module: str, dataset: str) -> Event:
     """Virtual hosts, lists of forwarded addresses, host names, user names with blanks, a syslog envelope in front."""
     host = None
-    envelope = peel(text, origin)
-    if envelope.recognised:
-        host, text = envelope.host, envelope.message
+    if text[:1] == "<" or text[:3].lower() in MONTHS or text[4:5] == "-":
+        envelope = peel(text, origin)
+        if envelope.recognised:
+            host, text = envelope.host, envelope.message
+            if host is not None and _LINE.fullmatch(text) is not None:
+                return msgspec.structs.replace(parse(text, origin, module, dataset), host_name=host)
     if text[:1] == "[":
         return _time_first(text, host, module, dataset)
     begin = _SNIFF.search(text)
@@ -171,21 +186,27 @@ def _client(left: str, fields: dict[str, Any]) -> str | None:
             fields["destination.domain"] = served[1]
             if served[2]:
                 fields["destination.port"] = int(served[2])
+    if len(_GLOBAL) > TIMES_MAX - ADDRESSES_MAX:
+        _GLOBAL.clear()
     addresses = [item for item in items if is_address(item)]
     if len(items) > 1:
         fields["network.forwarded_ip"] = addresses
     if not addresses:
         fields["source.domain"] = items[0]
         return None
-    return next((a for a in addresses if ip_address(a).is_global), addresses[0])
+    return next((a for a in addresses if _GLOBAL[a]), addresses[0])
 
 
 def is_address(text: str) -> bool:
-    try:
-        ip_address(text)
-    except ValueError:
-        return False
-    return True
+    known = _GLOBAL.get(text, 0)
+    if known == 0:
+        if len(_GLOBAL) >= TIMES_MAX:
+            _GLOBAL.clear()
+        try:
+            known = _GLOBAL[text] = ip_address(text).is_global
+        except ValueError:
+            known = _GLOBAL[text] = None
+    return known is not None
 
 
 def _event(

@@ -54,8 +54,8 @@ _SD_PARAM = re.compile(r" {1,8}([^\s=\]\"]{1,128})=\"((?:[^\"\\]|\\.)*+)\"", re.
 _SD_ESCAPE = re.compile(r"\\([\"\\\]])")
 _DATE = re.compile(
     r"(?:(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun),? )?([A-Z][a-z]{2}) {1,2}(\d{1,2}),? (?:(\d{4}) )?"
-    r"(\d\d):(\d\d):(\d\d)([.,]\d{1,9})?(?: (\d{4})(?=[ :]))?"
-    rf"(?: ((?:{'|'.join(ZONES_H)})(?=[ :])|[A-Z]{{3,5}}(?=: ?%)|[+-]\d\d:?\d\d(?=[ :])))?(?: (\d{{4}})(?=[ :]))?"
+    r"(\d\d):(\d\d):(\d\d)([.,]\d{1,9})?(?: (\d{4})(?= |: ))?"
+    rf"(?: ((?:{'|'.join(ZONES_H)})(?=[ :])|[A-Z]{{3,5}}(?=: ?%)|[+-]\d\d:?\d\d(?=[ :])))?(?: (\d{{4}})(?= |: ))?"
 )
 _ISO_DATE = re.compile(_ISO + r"(?=[ :]|$)")
 _CISCO_LEAD = re.compile(r"(?:\d{1,12})?: ?(?:((?!\d{1,12}: )[\w.:-]{1,255}): )?(?:\d{1,12}: )?(?=[*.%A-Z\d])")
@@ -102,6 +102,12 @@ def peel(text: str, origin: Origin) -> Envelope:
                 app = _TAGS.get(tag) or _plain_tag(tag)
                 if app is not None and (host in _HOSTS or _plain_host(host)):
                     return Envelope(at, host, app[0], app[1], severity, facility, None, message)
+                if (
+                    tag[-1:] != ":"
+                    and (tag[:1] in _NO_TAG_STARTS or "=" in tag or "," in tag or "|" in tag)
+                    and (host in _HOSTS or _plain_host(host))
+                ):  # firewalls: `time host date=...`, `time host 1,2026/11/24 ...`, `time host CEF:0|...`
+                    return Envelope(at, host, None, None, severity, facility, None, text[end + len(host) + 2 :])
         percent = text.find("%", end, end + 260)  # a host name has at most 255 characters
         if percent > 0 and text[percent + 1 : percent + 2].isupper():  # Cisco: `time: %ASA-`, `time host : %ASA-`
             host = text[end:percent].strip(" :")
@@ -110,6 +116,7 @@ def peel(text: str, origin: Origin) -> Envelope:
     return _unusual(text, origin)
 
 
+_NO_TAG_STARTS = frozenset('{[<"')
 REMEMBERED_MAX = 8192  # tags and hosts that were found well-formed
 _TAGS: dict[str, tuple[str, int | None]] = {}
 _HOSTS: set[str] = set()

@@ -130,7 +130,7 @@ class Followed:
 
     def __init__(self, path: str, handle: BinaryIO, line_bytes_max: int, at: Position | None) -> None:
         stat = os.fstat(handle.fileno())
-        self.path = path
+        self.path = path  # the name that it is followed under; a rotated file has another one by now
         self.identity = (stat.st_dev, stat.st_ino)
         self._handle = handle
         self._line_bytes_max = line_bytes_max
@@ -220,6 +220,7 @@ class Tail:
         self._files: dict[Identity, Followed] = {}
         self._finished: dict[Identity, Position] = {}  # so that they are not taken for new when names move on
         self._turn = 0
+        self._opened = False
         self._lost = 0
         self._refused = 0
 
@@ -240,6 +241,7 @@ class Tail:
         files = list(self._files.values())
         if self._turn >= len(files):
             self._turn = 0
+        begun = self._turn
         for self._turn in range(self._turn, len(files)):  # noqa: B020 -- a busy file must not starve the next ones
             followed = files[self._turn]
             room = self._config.chunk_bytes - chunk.bytes
@@ -258,10 +260,12 @@ class Tail:
                 chunk.moved = True
         else:
             self._turn = 0
+            chunk.more = chunk.more or begun > 0
         while len(self._finished) > FINISHED_MAX:
             del self._finished[next(iter(self._finished))]
         chunk.positions = [*self._finished.values(), *(followed.position() for followed in self._files.values())]
         chunk.lost, self._lost = self._lost, 0
+        chunk.moved, self._opened = chunk.moved or self._opened, False
         return chunk
 
     def close(self) -> None:
@@ -283,14 +287,14 @@ class Tail:
                 continue
             before = [followed.modified() for followed in self._files.values() if followed.path == path]
             if before:  # rotated: perhaps more than once since the last look
-                self._between(path, max(before))
+                self._between(path, min(before))
             finished = self._finished.pop(identity, None)
             opened = self._open(path, finished if finished and _same(path, finished) else None)
             if opened and first and self._config.start == "end":
                 opened.to_end()
         return named
 
-    def _open(self, path: str, at: Position | None = None) -> Followed | None:
+    def _open(self, path: str, at: Position | None = None, name: str = "") -> Followed | None:
         if len(self._files) >= self._config.files_max:
             self._refused += 1
             if self._refused == 1:
@@ -301,19 +305,20 @@ class Tail:
         except OSError as error:
             log.warning("file cannot be read", path=path, error=str(error))
             return None
-        followed = Followed(path, handle, self._config.line_bytes_max, at)
+        followed = Followed(name or path, handle, self._config.line_bytes_max, at)
         followed.quiet_since = self._now()
         if followed.identity in self._files:  # replaced between looking and opening
             handle.close()
             return None
         self._files[followed.identity] = followed
+        self._opened = True
         return followed
 
     def _take_up(self, position: Position) -> bool:
         """Find the file of a position; true when it still has its name, so that there was no rotation."""
         for path, stat in [(position.path, _regular(position.path)), *_beside(position.path)]:
             if stat and (stat.st_dev, stat.st_ino) == (position.device, position.inode) and _same(path, position):
-                self._open(path, position)
+                self._open(path, position, position.path)
                 return path == position.path
         stat = _regular(position.path)
         if stat and (stat.st_dev, stat.st_ino) == (position.device, position.inode):
@@ -330,7 +335,7 @@ class Tail:
             if path == name or stat.st_mtime < since or identity in self._files:
                 continue
             if not (finished and _same(path, finished)):
-                self._open(path)
+                self._open(path, None, name)
 
 
 class Replay:
@@ -423,11 +428,11 @@ def _same(path: str, position: Position) -> bool:
 
 def _beside(path: str) -> list[tuple[str, os.stat_result]]:
     """The file and its rotated generations in the same folder, oldest first; compressed ones cannot be told apart."""
-    name, found = Path(path).name, []
+    name = Path(path).name
+    found: list[tuple[str, os.stat_result]] = []
     with suppress(OSError), os.scandir(Path(path).parent) as entries:
-        for entry in entries:
-            if entry.name.startswith(name) and not entry.name.endswith(_COMPRESSED) and (stat := _regular(entry.path)):
-                found.append((entry.path, stat))
+        like = [entry.path for entry in entries if entry.name.startswith(name)]
+        found = [(one, stat) for one in like if not one.endswith(_COMPRESSED) and (stat := _regular(one))]
     return sorted(found, key=lambda one: one[1].st_mtime_ns)
 
 

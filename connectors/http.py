@@ -294,7 +294,7 @@ def _elements(body: bytes) -> list[bytes] | None:
             else [msgspec.json.decode(body, type=msgspec.Raw)]
         )
         return [line for raw in raws if (line := _element(bytes(raw)))]
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
         if array:
             raise _Refusal(400, "this is not JSON") from None
         return None

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 DEPTH_MAX = 24  # containers nested deeper are left out
+CUT_CHARS_MIN = 64  # of a text whose end is missing: a shorter one would pass for another name
 DIGITS_MAX = 18  # longer integers stay text: no consumer holds them exactly
 
 _TOKEN = re.compile(r'[{}\[\]:,]|"((?:[^"\\]|\\.)*+)("?)|[^\s,:{}\[\]"]++', re.DOTALL)
@@ -51,6 +52,8 @@ def salvage(text: str) -> tuple[Any, bool]:
         value: Any
         if lead == '"':
             cut = not match[2]
+            if cut and len(match[1]) < CUT_CHARS_MIN:
+                break
             value = _text(match[1])
             if keyed and key is None:
                 key = value
@@ -59,13 +62,15 @@ def salvage(text: str) -> tuple[Any, bool]:
             value = {} if lead == "{" else []
         elif keyed and key is None:
             continue  # a bare word where a name should stand
+        elif match.end() == len(text):
+            break  # a number that may have had more digits
         else:
             value = _word(token)
         if len(stack) <= DEPTH_MAX:
-            if keyed:
-                top[key] = value
-            else:
+            if not keyed:
                 top.append(value)
+            elif key is not None:  # a container where a name should stand is passed over
+                top[key] = value
         if lead in "{[":
             stack.append(value)
         key = None
@@ -87,7 +92,7 @@ def _unescape(match: re.Match[str]) -> str:
 def _word(token: str) -> Any:
     if token in _WORDS:
         return _WORDS[token]
-    if len(token) > DIGITS_MAX:
+    if len(token) > DIGITS_MAX + 1:  # with its sign
         return token
     try:
         return int(token)

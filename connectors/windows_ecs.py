@@ -1,7 +1,7 @@
 """The ECS event of a Windows event, from its native fields and `<System>`, as the winlogbeat modules make it."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import datetime
 from functools import lru_cache
 from ipaddress import ip_address
@@ -25,11 +25,13 @@ from connectors.windows_events import (
 
 NAME = "windows"
 VALUES_MAX = 512  # of one list
+LEAF_DEPTH_MAX = 4  # how deep the text of an element may be wrapped
 
 Fields = dict[str, Any]
 
 NOTHING = frozenset(("", "-", "N/A", "n/a", "?", "%%1793"))
 _UNKNOWN = Kind(None)
+_TEXT_KEYS = ("#text", "text", "_", "$text", "content")
 _NO_KINDS: Kinds = {}
 
 
@@ -52,27 +54,39 @@ class System(msgspec.Struct, gc=False):
 
 
 def leaf_of(value: Any) -> Any:
-    """The text of an element that may have come with attributes."""
-    if type(value) is dict:
-        for name in ("#text", "text", "_", "$text", "content"):
-            if name in value:
-                return leaf_of(value[name])
-        return None
-    if type(value) is list:
-        return leaf_of(value[0]) if len(value) == 1 else None
-    return value
+    """The text of an element that may have come with attributes; None where there is none."""
+    for _ in range(LEAF_DEPTH_MAX):
+        if type(value) is dict:
+            name = next((name for name in _TEXT_KEYS if name in value), None)
+            value = value[name] if name is not None else None
+        elif type(value) is list:
+            value = value[0] if len(value) == 1 else None
+        else:
+            return value
+    return None
 
 
 def plain(value: Any) -> Any:
     if type(value) is dict:
         if (leaf := leaf_of(value)) is not None:
-            return leaf
+            return plain(leaf)
         return _as_json(value) if value else None
     if type(value) is list:
         return plain_list(value)
     if type(value) is int and not -(1 << 63) <= value < 1 << 64:
-        return str(value)
+        return hex(value)  # no wire format holds it as a number
     return value
+
+
+def are_flat(values: Collection[Any]) -> bool:
+    """Whether all values can stay as they are."""
+    kinds = set(map(type, values))
+    if not kinds <= _FLAT_TYPES:
+        return False
+    return int not in kinds or all(-(1 << 63) <= v < 1 << 64 for v in values if type(v) is int)
+
+
+_FLAT_TYPES = frozenset((str, int, bool, float))
 
 
 def plain_list(values: list[Any]) -> list[Any]:
@@ -117,10 +131,11 @@ def event_of(f: Fields, s: System, beside: dict[str, Any] | None, damaged: bool,
         f["winlog.record_id"] = plain(s.record_id)
     if s.user_id:
         f["user.id"] = plain(s.user_id)
-    level = s.level
+    level = plain(s.level)
     if level is not None:
-        level = LEVELS.get(level, level) if type(level) is str else LEVELS.get(str(level), level)
-        f["log.level"] = level.lower() if type(level) is str else plain(level)
+        if type(level) is not str:
+            level = str(level)
+        f["log.level"] = LEVELS.get(level) or level.lower()
     keywords = s.keywords
     if keywords is not None:
         f["Keywords"] = plain(keywords)
@@ -178,7 +193,7 @@ def _outcome(keywords: Any, stated: Any) -> str | None:
     """From the audit bits of the keywords (hex, signed number or words), else from what the shipper says."""
     if type(keywords) is list:
         for keyword in keywords:
-            if (found := _outcome(keyword, None)) is not None:
+            if type(keyword) is not list and (found := _outcome(keyword, None)) is not None:
                 return found
     elif type(keywords) is str:
         if (found := _KEYWORDS.get(keywords)) is not None:
@@ -225,11 +240,7 @@ def _integer(text: str) -> int | None:
     if len(text) > 24:
         return None
     try:
-        return int(text)
-    except ValueError:
-        pass
-    try:
-        return int(text, 16) if text[:2] in ("0x", "0X") else None
+        return int(text, 16) if text[:2] in ("0x", "0X") else int(text)
     except ValueError:
         return None
 
@@ -281,7 +292,9 @@ def _security(number: int | None, kind: Kind, f: Fields, kw: dict[str, Any]) -> 
     if kind.user == "Target":
         name, domain, logon = _word(get("TargetUserName")), get("TargetDomainName"), get("TargetLogonId")
         sid = get("TargetUserSid") or get("TargetSid")
-        if name is None and number in (4774, 4776, 4777):
+        if name is None and number in (4634, 4647):  # rendered messages call the account Subject
+            name, domain, logon = _word(get("SubjectUserName")), get("SubjectDomainName"), get("SubjectLogonId")
+        elif name is None and number in (4774, 4776, 4777):
             name = _word(get("ClientUserName") or get("MappedName"))
     elif kind.user == "Account":
         name, domain = _word(get("AccountName")), get("AccountDomain")
@@ -651,6 +664,9 @@ def _time(utc: Any, times: tuple[Any, ...], f: Fields, origin: Origin) -> float:
     return origin.received
 
 
+_SIGNS = ("+", "-")
+
+
 @lru_cache(maxsize=4096)
 def _minute(text: str) -> float:
     """Seconds since the epoch of `2026-03-01T08:15` in UTC; a source's lines span few minutes at a time."""
@@ -664,6 +680,13 @@ def _zoned(value: Any) -> float | None:
                 second = float(value[17:-1])
                 if 0 <= second < 61:
                     return _minute(value[:16]) + second
+            if (
+                value[-1:].isdigit()
+                and value[-6:-5] not in _SIGNS
+                and value[-5:-4] not in _SIGNS
+                and value[10:11] in ("T", " ")
+            ):
+                return None  # no zone, the usual case of local times
             at = datetime.fromisoformat(value)
             return at.timestamp() if at.tzinfo is not None else None
     except (ValueError, OverflowError):

@@ -78,13 +78,14 @@ class AlertBook:
             self._touch(held)
             return []
         finding = _finding_of_hit(fact, rule)
+        opened = finding.first
         alert = OpenAlert(
-            id=_identity(self.tenant, rule.id, fact.key, fact.first),
+            id=_identity(self.tenant, rule.id, fact.key, opened),
             tenant=self.tenant,
             rule=rule.id,
             level=rule.level,
-            opened=fact.first,
-            last=fact.first,
+            opened=opened,
+            last=opened,
             count=1,
             risk=0.0,
             shares={finding.family: 1.0},
@@ -92,11 +93,11 @@ class AlertBook:
             findings=[finding],
         )
         self._open(alert)
-        self._folds.put(fold, alert.id, fact.first)
-        sent = [self._send(alert, fact.first)]
+        self._folds.put(fold, alert.id, opened)
+        sent = [self._send(alert, opened)]
         if fact.count > 1:
             self._add(finding, fact.count - 1, fact.first, fact.last, fact.minute, ())
-            alert.count, alert.last = fact.count, max(fact.first, fact.last)
+            alert.count, alert.last = fact.count, max(opened, fact.last)
             self._touch(alert)
         return sent
 
@@ -308,14 +309,16 @@ def _level(risk: float, threshold: float) -> str:
 
 
 def _finding_of_hit(fact: Fact, rule: Rule) -> Finding:
+    """The first hit alone, in order of arrival: how many more were folded into the fact depends on the batch."""
+    at = fact.evidence[0].time if fact.evidence and rule.kind == "rule" else fact.first
     return Finding(
         detector=rule.id,
         family=f"rule:{rule.id}",
         kind=rule.kind,
         risk=0.0,
         rate=None,
-        first=fact.first,
-        last=fact.first,
+        first=at,
+        last=at,
         count=1,
         item=fact.item,
         entities=fact.entities,

@@ -69,7 +69,9 @@ class HealthServer:
         self._server = _server(health, registry, host, port)
         self.host: str = host
         self.port: int = self._server.server_address[1]
-        self._thread = threading.Thread(target=self._server.serve_forever, name="health", daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.1}, name="health", daemon=True
+        )
         self._thread.start()
 
     def close(self) -> None:
@@ -83,6 +85,7 @@ def _server(health: Health, registry: CollectorRegistry, host: str, port: int) -
 
     class Server(ThreadingHTTPServer):
         daemon_threads = True
+        request_queue_size = 2 * CONNECTIONS_MAX
         block_on_close = False
         address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
 

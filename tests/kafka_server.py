@@ -11,6 +11,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from base64 import urlsafe_b64encode
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -91,7 +92,7 @@ class KafkaServer:
     def __enter__(self) -> Self:
         try:
             (self._folder / "log4j2.yaml").write_text(LOG4J2)
-            cluster_id = self._java("kafka.tools.StorageTool", "random-uuid").strip().splitlines()[-1]
+            cluster_id = urlsafe_b64encode(uuid4().bytes).decode().rstrip("=")
             for node in range(self.nodes):
                 properties = self._folder / f"{node}.properties"
                 properties.write_text("".join(f"{name}={value}\n" for name, value in self._settings(node).items()))
@@ -154,7 +155,15 @@ class KafkaServer:
 
     def _command(self, heap_mb: int) -> list[str]:
         logging = f"-Dlog4j2.configurationFile={self._folder / 'log4j2.yaml'}"
-        return ["java", f"-Xmx{heap_mb}m", "-XX:+UseSerialGC", logging, "-cp", f"{self._jars}/*"]
+        return [
+            "java",
+            f"-Xmx{heap_mb}m",
+            "-XX:+UseSerialGC",
+            "-XX:TieredStopAtLevel=1",
+            logging,
+            "-cp",
+            f"{self._jars}/*",
+        ]
 
     def _java(self, *arguments: str) -> str:
         command = [*self._command(256), *arguments]
@@ -204,7 +213,7 @@ class KafkaServer:
         admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
         while True:
             try:
-                if len(admin.list_topics(timeout=5).brokers) == self.nodes:
+                if len(admin.list_topics(timeout=1).brokers) == self.nodes:
                     break
             except KafkaException:
                 pass

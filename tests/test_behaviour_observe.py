@@ -38,6 +38,10 @@ def ordinary_day(day: int, seed: int = 7) -> list[Fact]:
             minute = START + day * DAY + hour * 60 + rng.randrange(60)
             item = f"203.0.113.{rng.randrange(4)}" if rng.random() < 0.98 else f"203.0.113.{rng.randrange(50, 250)}"
             made.append(fact("outbound_volume", key, item, minute, 3, float(int(budget / 10))))
+            targets = rng.sample(range(5), rng.randrange(1, 5))
+            made.extend(
+                fact("network_spread", key, f"10.2.0.{n}\x1f443", minute, rng.randrange(1, 20)) for n in targets
+            )
     return made
 
 
@@ -93,7 +97,7 @@ def test_a_slow_exfiltration_is_found_and_the_same_day_without_it_is_silent(town
     assert {o.detector.split("/")[1] for o in strong} >= {"bytes_24h", "bytes_1h", "new_destination_bytes_24h"}
     assert all(("address", THIEF) in o.entities and o.tenant == "town" for o in strong)
     assert len(strong) <= 60, "8 % of growth between two observations bounds their number"
-    assert [o for o in usual if o.rate is not None and o.rate <= 0.1] == []
+    assert [o for o in usual if o.rate is not None and o.rate <= 0.02] == []
     last = [o for o in strong if o.detector == "outbound_volume/bytes_24h"][-1]
     assert last.sentence["de"].startswith(f"Arbeitsplatz {THIEF} sendet in 24 h ")
     assert "MB nach außen (bisheriger Tageshöchstwert " in last.sentence["de"]
@@ -102,7 +106,7 @@ def test_a_slow_exfiltration_is_found_and_the_same_day_without_it_is_silent(town
     assert last.reasons[0].window_s == 86_400.0
     assert isinstance(last.reasons[0].actual, float)
     assert isinstance(last.reasons[0].typical, float)
-    assert last.reasons[0].actual > 550 * MB > 40 * MB > last.reasons[0].typical > 15 * MB
+    assert last.reasons[0].actual > 500 * MB > 40 * MB > last.reasons[0].typical > 15 * MB
     assert last.item == OUTSIDE
     assert last.group == "client"
     assert last.evidence
@@ -247,13 +251,13 @@ def test_own_peak_of_earlier_days_counts_and_today_never() -> None:
     behaviour = Behaviour.load(PROFILES)
     store = TenantStore("t")
     said: Sequence[Observation] = ()
-    for day, count in enumerate((20, 20, 21, 23)):
+    for day, count in enumerate((20, 20, 20, 23)):
         at = START + day * 2 * DAY
         said, _ = behaviour.observe(store, at, [fact("logon_failures", "10.1.0.9", "anna", at, count)])
         if day == 2:
-            assert [o.detector for o in said] == [], "20 was seen before, 21 is not a tenth more"
+            assert [o.detector for o in said] == [], "20 is not a tenth more than the 19 that are left of 20"
     assert [o.reasons[0].name for o in said] == ["failures_10m", "failures_24h"]
-    assert said[0].reasons[0].typical == pytest.approx(21 * 0.95)
+    assert said[0].reasons[0].typical == pytest.approx(20 * 0.95)
     assert said[0].reasons[0].actual == 23.0
 
 
@@ -291,10 +295,13 @@ def test_state_is_bounded_and_hostile_names_do_no_harm() -> None:
         facts = [fact("network_spread", "10.1.0.9", f"10.2.{minute}.{n}\x1f80", at) for n in range(250)]
         facts += [fact("host_process", f"pc\ud800{n}", "\x00{who}%s{0.__class__}" + "x" * 250, at) for n in range(3)]
         behaviour.observe(store, at, facts)
-    window = store.tables["behaviour.network_spread"].get("10.1.0.9").windows["targets_24h"]
+    series, novelty = (store.tables[f"behaviour.network_spread{part}"].get("10.1.0.9") for part in ("", ".pairs"))
+    assert series is not None
+    assert novelty is not None
+    window = series.windows["targets_24h"]
     assert len(window.items) <= 1000
     assert 5000 * 0.85 < len(window.items) / window.share < 5000 * 1.15
-    assert len(store.tables["behaviour.network_spread.pairs"].get("10.1.0.9").pairs.items) <= 2000
+    assert len(novelty.pairs.items) <= 2000
     assert all(table._entries_max <= 200_000 for table in store.tables.values())
 
 
@@ -302,13 +309,13 @@ def test_an_hour_unlike_any_other_is_said_with_its_counters(town: Town, learned:
     assert learned.forests["address_hours"].features == 12
     behaviour = Behaviour.load(PROFILES, learned)
     day = 17 * DAY + START
-    flood = [fact("network_spread", THIEF, f"10.2.0.{n}\x1f445", day + 600) for n in range(200)]
+    flood = [fact("network_spread", THIEF, f"10.2.0.{n}\x1f445", day + 240) for n in range(200)]
     said, features = run(
         behaviour, town.store(), [*ordinary_day(17), *flood, fact("network_spread", "10.1.4.101", "x", day + 900)]
     )
     found = [o for o in said if o.detector == "address_hours/forest" and ("address", THIEF) in o.entities]
     assert found
     assert {"connections", "targets"} == {r.name for r in found[0].reasons if r.actual == 200.0}
-    assert "targets 200 statt keiner" in found[0].sentence["de"]
-    assert found[0].time == day + 660 * 60 if isinstance(day, float) else found[0].time == (day + 660) * 60.0
+    assert "targets 200 statt " in found[0].sentence["de"]
+    assert found[0].time == (day + 300) * 60.0, "said for the hour, once it is over"
     assert len({f.time for f in features if f.detector == "address_hours/hours"}) >= 9

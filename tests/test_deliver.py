@@ -15,8 +15,9 @@ from receiver import Receiver, Request, receiving
 from standardwebhooks import Webhook
 
 from shield.broker import Batch, Broker, BrokerDown, Change, EmbeddedConfig, Fenced, Limits, Out, Partition, open_broker
-from shield.deliver import deliver, group, idempotency_key, jitter, kind_of, wanted
+from shield.deliver import deliver
 from shield.metrics import Metrics
+from shield.pending import group, idempotency_key, jitter, kind_of, wanted
 from shield.sinks import Backoff, Delivered, Outcome, Rejected, Retry, SinkConfig, webhook
 
 KEY = "whsec_Zmlyc3Qga2V5IG9mIHRoaXJ0eS10d28gYnl0ZXMgb2s="
@@ -45,7 +46,7 @@ class Bench:
     """One embedded broker with alerts in it, and a way to run `deliver` on it until something is true."""
 
     def __init__(self, folder: Path) -> None:
-        self.config = EmbeddedConfig(path=folder / "broker.db")
+        self.config = EmbeddedConfig(path=str(folder / "broker.db"))
         self.wall = Wall()
         self.metrics = Metrics()
         self.rounds_max = 50_000
@@ -160,7 +161,7 @@ def in_order(requests: Iterable[tuple[str, int]]) -> bool:
 
 
 def test_a_receiver_that_is_down_first_gets_every_alert_once_and_in_order(bench: Bench) -> None:
-    bench.wall.speed = 5.0
+    bench.wall.speed = 20.0
     with receiving(lambda _: (503, {}) if bench.wall.passed_s < 2 * HOUR_S else (200, {})) as receiver:
         sink, config = hook(receiver)
         bench.write(*ALERTS)
@@ -262,11 +263,13 @@ def test_410_disables_the_sink_over_restarts_until_its_configuration_changes(ben
 
 def test_an_alert_that_the_receiver_cannot_digest_does_not_keep_the_others(bench: Bench) -> None:
     sink = Script(lambda key, _: Retry("HTTP 500") if key.startswith("bad") else Delivered())
-    config = SinkConfig(name="siem")
+    config = SinkConfig(name="siem", backoff=Backoff(give_up_after_s=3 * HOUR_S))
+    assert Backoff().give_up_after_s == 72 * HOUR_S
     bench.write(("bad-1", 1), ("bad-2", 1), ("bad-1", 2))
     bench.write(*[(f"good-{n}", 1) for n in range(150)])
     bench.run(sink, config, lambda: len(sink.taken) >= 150)
     assert bench.wall.passed_s < 30
+    bench.wall.speed = 5.0
     late: list[float] = []
 
     def written_hours_later() -> bool:
@@ -276,16 +279,15 @@ def test_an_alert_that_the_receiver_cannot_digest_does_not_keep_the_others(bench
         return "good-late.1" in sink.taken
 
     bench.run(sink, config, written_hours_later)
-    assert sink.tried[-1][0] == "good-late.1"
-    assert sink.tried[-1][1] - late[0] < 20  # although nothing but two failures was heard for hours
+    assert dict(sink.tried)["good-late.1"] - late[0] < 20  # although nothing but two failures was heard for hours
     assert sink.attempts("bad-1.1") < 120
     bench.wall.speed = 50.0
-    bench.run(sink, config, lambda: len(bench.dead()) >= 3)
+    bench.run(sink, config, lambda: bench.value("dlq_records_total", stage="deliver", reason="gave up") == 3)
     dead = [(key, headers) for key, headers, _ in bench.dead()]
     assert sorted(key for key, _ in dead) == ["bad-1", "bad-1", "bad-2"]
     assert all(h["reason"].startswith("gave up: after") and h["reason"].endswith("HTTP 500") for _, h in dead)
-    assert 3 * 24 * HOUR_S <= bench.wall.passed_s < 3 * 24 * HOUR_S + 2 * HOUR_S
-    assert int(dead[0][1]["attempts"]) > 100
+    assert 3 * HOUR_S <= bench.wall.passed_s < 4 * HOUR_S
+    assert int(dead[0][1]["attempts"]) > 20
 
 
 def test_attempts_max_ends_the_attempts_and_counts_over_restarts(bench: Bench) -> None:
@@ -498,13 +500,13 @@ def test_backoff_doubles_under_full_jitter_up_to_its_cap() -> None:
 
 WORKER = """
 import random, sys
-from pathlib import Path
 from shield.broker import EmbeddedConfig, open_broker
-from shield.deliver import deliver, group
+from shield.deliver import deliver
 from shield.metrics import Metrics
+from shield.pending import group
 from shield.sinks import webhook
 config = webhook.Config(name="siem", url=sys.argv[2], secret_env="K")
-broker = open_broker(EmbeddedConfig(path=Path(sys.argv[1])), group=group("siem"), member="deliver-0", topics=["alerts"])
+broker = open_broker(EmbeddedConfig(path=sys.argv[1]), group=group("siem"), member="deliver-0", topics=["alerts"])
 deliver(broker, webhook.Sink(config, {"K": sys.argv[3]}), config, metrics=Metrics(), stop=lambda: False,
         sleep=lambda s: None, rng=random.Random(3))
 """
@@ -512,7 +514,7 @@ deliver(broker, webhook.Sink(config, {"K": sys.argv[3]}), config, metrics=Metric
 
 def test_kill_9_at_any_time_loses_nothing_and_repeats_with_the_same_id(bench: Bench) -> None:
     worker: list[subprocess.Popen[bytes]] = []
-    kills = iter([3, 17, 18, 30])  # at these requests the worker is killed before it hears the answer
+    kills = iter([3, 17, 18])  # at these requests the worker is killed before it hears the answer
     next_kill = [next(kills)]
     came: list[Request] = []
 
@@ -542,7 +544,7 @@ def test_kill_9_at_any_time_loses_nothing_and_repeats_with_the_same_id(bench: Be
             time.sleep(0.02)
         worker[-1].kill()
         worker[-1].wait()
-    assert deaths == 4
+    assert deaths == 3
     assert bench.dead() == []
     ids: dict[tuple[str, int], set[str]] = {}
     for request in receiver.requests:

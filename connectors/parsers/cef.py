@@ -81,7 +81,7 @@ _NAMED = {  # extension key -> ECS path, copied as it is
     "shost": "source.domain",
     "smac": "source.mac",
     "sntdom": "source.user.domain",
-    "sourceServiceName": "service.name.source",
+    "sourceServiceName": "source.service.name",
     "sourceTranslatedAddress": "source.nat.ip",
     "sourceTranslatedPort": "source.nat.port",
     "destinationTranslatedAddress": "destination.nat.ip",
@@ -121,12 +121,12 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
         for key, value in log.items():
             if "\\" in value:
                 log[key] = _ESCAPE.sub(lambda match: _ESCAPED[match[1]], value)
-    for key in _FULL_NAMES.keys() & log.keys():
+    for key in [key for key in log if key in _FULL_NAMES]:
         log.setdefault(_FULL_NAMES[key], log[key])
     get = log.get
     fields = log.copy()
-    for key in _NAMED.keys() & log.keys():
-        if (value := log[key]) not in _ABSENT:
+    for key, value in log.items():
+        if key in _NAMED and value not in _ABSENT:
             fields[_NAMED[key]] = value
     if "Label=" in text:
         _name_customs(log, fields)

@@ -301,7 +301,7 @@ _NAMED = {  # name in the pattern -> ECS path or Cisco's own name, copied as it 
     "mac": "source.mac",
     "privilege_old": "cisco.asa.privilege.old",
     "privilege_new": "cisco.asa.privilege.new",
-    "application": "process.name.running",
+    "application": "cisco.asa.command_interface",
     "payload": "cisco.asa.original_payload",
     "spi": "cisco.asa.spi",
     "file_action": "cisco.asa.operation",
@@ -364,6 +364,7 @@ _FTD_NAMED = {
     "ThreatName": "threat.software.name",
     "UserAgent": "user_agent.original",
 }
+_NO_USER = {"", "Unknown", "*****"}  # a name that does not exist is hidden with asterisks
 _FTD_NO_USER = {"No Authentication Required", "Unknown", "Not Found", "N/A", "", "Discovered Identities"}
 _MANAGEMENT = re.compile(r"(?:(?P<host>[^\s:@]+): )?(?P<user>[^\s@,]+)@(?P<src>[^,]+), (?P<page>[^,]*), (?P<deed>.*)")
 
@@ -404,8 +405,8 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
             source, destination, sport, dport = destination, source, dport, sport
             for one, other in (("src_if", "dst_if"), ("src_user", "dst_user"), ("src_nat", "dst_nat")):
                 found[one], found[other] = get(other), get(one)
-    for key in found.keys() & _NAMED.keys():
-        if (value := found[key]) is not None:
+    for key, value in found.items():
+        if value is not None and key in _NAMED:
             fields[_NAMED[key]] = value
     if source is not None and not _is_address(source):
         fields["source.domain"] = source
@@ -416,6 +417,8 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
     user = get("user") or get("user_bare") or get("user_quoted") or get("src_user") or get("dst_user")
     if user is not None:
         user = user.partition(",")[0].strip().removeprefix("LOCAL\\")
+        if user in _NO_USER:
+            user = None
     if (total := get("bytes")) is not None:
         fields["network.bytes"] = _number(total)
     if (duration := get("duration")) is not None and (seconds := _seconds(duration)) is not None:
@@ -439,13 +442,13 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
             event_code=code,
             message=body,
             host_name=envelope.host,
-            user_name=user or None,
+            user_name=user,
             source_ip=source,
             source_port=_port(sport),
-            source_bytes=_number(get("sent")),
+            source_bytes=_number(get("received")),  # of a VPN client, which is the source here
             destination_ip=destination,
             destination_port=_port(dport),
-            destination_bytes=_number(get("received")),
+            destination_bytes=_number(get("sent")),
             network_transport=None if proto is None else _transport(proto),
             process_name=envelope.app,
             process_pid=envelope.pid,
@@ -498,9 +501,9 @@ def _firepower(code: str, body: str, timestamp: float, envelope: Envelope, field
     elif verdict.startswith("Monitor"):
         outcome = "success"
     fields |= log
-    for key in _FTD_NAMED.keys() & log.keys():
-        if log[key]:
-            fields[_FTD_NAMED[key]] = log[key]
+    for key, value in log.items():
+        if value and key in _FTD_NAMED:
+            fields[_FTD_NAMED[key]] = value
     url = get("URL") or get("URI")
     if url:
         fields["url.original"] = url

@@ -51,7 +51,7 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
         fields[DAMAGED] = True
     _flatten(doc, fields)
     values: dict[str, Any] = {}
-    for path in fields.keys() & _TEXTS:
+    for path in [path for path in fields if path in _TEXTS]:
         value = fields[path]
         if isinstance(value, str):
             values[ECS_ATTRIBUTES[path]] = fields.pop(path) or None
@@ -59,12 +59,12 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
             values[ECS_ATTRIBUTES[path]] = _word(fields.pop(path))
         elif isinstance(value, list) and value and isinstance(value[0], str | int | float):
             values[ECS_ATTRIBUTES[path]] = _word(value[0])  # the whole list stays in fields
-    for path in fields.keys() & _NUMBERS:
+    for path in [path for path in fields if path in _NUMBERS]:
         number = _number(fields[path])
         if number is not None:
             values[ECS_ATTRIBUTES[path]] = number
             del fields[path]
-    for path in fields.keys() & _LISTS:
+    for path in [path for path in fields if path in _LISTS]:
         value = fields.pop(path)
         words = value if isinstance(value, list) else [value]
         values[ECS_ATTRIBUTES[path]] = tuple(_word(word) for word in words if word is not None)

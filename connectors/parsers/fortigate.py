@@ -81,7 +81,7 @@ _LOGONS: dict[str, tuple[str, str | None]] = {
     "admin-login-disabled": ("start", "failure"),
 }
 _TUNNELS = {"tunnel-up": ("start", "success"), "tunnel-down": ("end", "success")}
-_NAMED = (  # native key -> ECS path, copied as it is
+_NAMED = (  # native key -> ECS path, copied as it is; of two with the same path the later wins
     ("devname", "observer.name"),
     ("devid", "observer.serial_number"),
     ("level", "log.level"),
@@ -191,9 +191,9 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
         if get("eventtype"):
             action = get("eventtype")
     fields = log.copy()
-    for key, path in _NAMED:
+    for key, ecs in _NAMED:
         if key in log and (value := log[key]) not in _ABSENT:
-            fields[path] = value
+            fields[ecs] = value
     if "service" in log:
         fields["network.protocol"] = log["service"].lower()
     if "duration" in log and (duration := _number(log["duration"])) is not None:

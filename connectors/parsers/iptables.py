@@ -14,7 +14,8 @@ PAIRS_MAX = 64  # fields of one line
 
 _LINE = re.compile(
     r"IN=(\S*) OUT=(\S*)(?: PHYSIN=\S*)?(?: PHYSOUT=\S*)?(?: MAC=(\S*))? SRC=(\S+) DST=(\S+) LEN=(\d+)"
-    r" TOS=\S+ PREC=\S+ TTL=(\d+) ID=(\d+) ((?:CE |DF |MF )*)PROTO=(TCP|UDP|UDPLITE|SCTP|DCCP) SPT=(\d+) DPT=(\d+)(.*)",
+    r" (?:TOS=\S+ PREC=\S+ TTL=(\d+) ID=(\d+) ((?:CE |DF |MF )*)|TC=\d+ HOPLIMIT=(\d+) FLOWLBL=\d+ )"
+    r"PROTO=(\w+)(?: SPT=(\d+) DPT=(\d+)| TYPE=(\d+) CODE=(\d+))?(.*)",
     re.DOTALL,
 )
 _BEGIN = re.compile(r"\b(?:IN|OUT|PHYSIN|SRC|TTL|PROTO)=")
@@ -24,7 +25,11 @@ _UPTIME = re.compile(r"\[ *\d{1,10}\.\d{1,9}\] ?")
 _UBIQUITI = re.compile(r"\[?([\w.-]{1,64})-(default|\d{1,6})-([ADR])\]?")
 _UNIFI = re.compile(r'\[?([\w.-]{1,64})-([ADR])-(\d{1,10})\]?(?: DESCR="([^"]{0,128})")?')
 _ACTION = re.compile(r"(drop|block|den(?:y|ied)|reject|refuse)|(accept|allow|pass)|(audit|limit)", re.IGNORECASE)
-_NUMBERS = {
+_PROTOCOLS = {
+    "TCP": "tcp",
+    "UDP": "udp",
+    "ICMP": "icmp",
+    "ICMPv6": "ipv6-icmp",
     "1": "icmp",
     "2": "igmp",
     "6": "tcp",
@@ -58,12 +63,13 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
     line = _LINE.match(message, begin) if begin >= 0 and at is not None else None
     if line is None or at is None:
         return (_unusual(message, at, origin.received, envelope.app, envelope.host),)
-    inside, outside, mac, source, destination, length, ttl, number, fragment, protocol, sport, dport, rest = (
-        line.groups()
-    )
+    inside, outside, mac, source, destination, length, ttl, number, fragment, hops, *upper = line.groups()
+    protocol, sport, dport, icmp_type, icmp_code, rest = upper
     prefix = message[:begin]
     if envelope.app != "kernel" and envelope.app is not None:  # `DENY: IN=`: the prefix looks like a program
         prefix = envelope.app
+    elif prefix[:1] == "[" and (uptime := _UPTIME.match(prefix)) is not None:  # it makes every prefix new
+        prefix = prefix[uptime.end() :]
     action, kind, about = _MEANINGS.get(prefix) or _meaning(prefix)
     fields: dict[str, Any] = dict(about)
     if inside:
@@ -73,10 +79,17 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
     if mac is not None and len(mac) >= 35:
         fields["destination.mac"] = mac[:17].upper().replace(":", "-")
         fields["source.mac"] = mac[18:35].upper().replace(":", "-")
-    fields["network.type"] = "ipv4"
     fields["iptables.length"] = int(length)
-    fields["iptables.ttl"] = int(ttl)
-    fields["iptables.id"] = int(number)
+    if ttl is not None:
+        fields["network.type"] = "ipv4"
+        fields["iptables.ttl"] = int(ttl)
+        fields["iptables.id"] = int(number)
+    else:
+        fields["network.type"] = "ipv6"
+        fields["iptables.ttl"] = int(hops)
+    if icmp_type is not None:
+        fields["iptables.icmp.type"] = int(icmp_type)
+        fields["iptables.icmp.code"] = int(icmp_code)
     if fragment:
         fields["iptables.fragment_flags"] = fragment.split()
     if protocol == "TCP":
@@ -92,10 +105,10 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
             message=message,
             host_name=envelope.host,
             source_ip=source,
-            source_port=int(sport),
+            source_port=int(sport) if sport is not None else None,
             destination_ip=destination,
-            destination_port=int(dport),
-            network_transport=protocol.lower(),
+            destination_port=int(dport) if dport is not None else None,
+            network_transport=_PROTOCOLS.get(protocol) or protocol.lower(),
             fields=fields,
         ),
     )
@@ -144,7 +157,7 @@ def _unusual(message: str, at: float | None, received: float, app: str | None, h
         fields["network.type"] = "ipv6" if ":" in pairs["SRC"] else "ipv4"
     if flags:
         fields["iptables.tcp.flags"] = flags
-    protocol = pairs.get("PROTO", "").lower()
+    protocol = pairs.get("PROTO", "")
     return Event(
         timestamp=at if at is not None else received,
         event_module=NAME,
@@ -158,7 +171,7 @@ def _unusual(message: str, at: float | None, received: float, app: str | None, h
         source_port=_port(pairs.get("SPT")),
         destination_ip=pairs.get("DST") or None,
         destination_port=_port(pairs.get("DPT")),
-        network_transport="ipv6-icmp" if protocol == "icmpv6" else _NUMBERS.get(protocol, protocol) or None,
+        network_transport=_PROTOCOLS.get(protocol) or protocol.lower() or None,
         fields=fields,
     )
 

@@ -13,22 +13,25 @@ from connectors.events import Event, Origin, ParseError
 NAME = "linux_auth"
 REPEATS_MAX = 100  # events made of one "message repeated n times" line; a guess in n is still a guess in n
 
+_PROGRAMS = (
+    r"(?:sshd(?:-session|-auth)?|sudo|su|CRON|crond?|useradd|userdel|usermod|groupadd|groupdel|groupmod|passwd|chpasswd"
+    r"|gpasswd|chage|chfn|login|systemd-logind|dropbear|polkitd|pkexec|unix_chkpwd)"
+)
 _SNIFF = re.compile(
-    r"(?: |bin/)(?:sshd(?:-session|-auth)?|sudo|su|CRON|crond?|useradd|userdel|usermod|groupadd|groupdel|groupmod|passwd"
-    r"|chpasswd|gpasswd|chage|chfn|login|systemd-logind|dropbear|polkitd|pkexec|unix_chkpwd)(?:\(pam_unix\))?(?:\[\d{1,10}\])?: "
+    rf"(?: |bin/){_PROGRAMS}(?:\(pam_unix\))?(?:\[\d{{1,10}}\])?: |(?:^|>)1 \S{{1,64}} \S{{1,255}} {_PROGRAMS} "
     r"|: pam_\w{1,32}\([\w./-]{1,64}:\w{1,32}\)"
 )
 
-_AUTHENTICATION = ("authentication",)
-_LOGON = ("authentication", "session")
-_SESSION = ("session",)
-_PROCESS = ("process",)
-_IAM = ("iam",)
-_NETWORK = ("network",)
+_AUTHENTICATION: tuple[str, ...] = ("authentication",)
+_LOGON: tuple[str, ...] = ("authentication", "session")
+_SESSION: tuple[str, ...] = ("session",)
+_PROCESS: tuple[str, ...] = ("process",)
+_IAM: tuple[str, ...] = ("iam",)
+_NETWORK: tuple[str, ...] = ("network",)
 _INFO: tuple[str, ...] = ("info",)
-_START = ("start",)
-_END = ("end",)
-_DENIED = ("denied",)
+_START: tuple[str, ...] = ("start",)
+_END: tuple[str, ...] = ("end",)
+_DENIED: tuple[str, ...] = ("denied",)
 
 _ADDRESS = r"([0-9a-fA-F:]{0,39}[.:][0-9a-fA-F.:]{1,39}(?:%\w{1,16})?)"
 # The user is greedy: a name made to look like ` from 192.0.2.1 port 22` must not move the address.
@@ -171,9 +174,9 @@ _SSH_APPS = frozenset({"sshd", "sshd-session", "sshd-auth"})
 def _sshd(envelope: Envelope, at: float, message: str) -> Event | None:
     first = message[:6]
     if first in _SSH_LOGON_STARTS:
-        logon = _SSH_LOGON.fullmatch(message)
+        logon = _logon(message)
         if logon is not None:
-            word, method, invalid, user, address, port, signature = logon.groups()
+            word, method, invalid, user, address, port, signature = logon
             fields: dict[str, Any] = {"system.auth.ssh.event": word, "system.auth.ssh.method": method}
             if signature:
                 fields["system.auth.ssh.signature"] = signature
@@ -199,6 +202,23 @@ def _sshd(envelope: Envelope, at: float, message: str) -> Event | None:
                 fields=fields,
             )
     return _sshd_refusal(envelope, at, message, first) or _sshd_connection(envelope, at, message)
+
+
+def _logon(message: str) -> tuple[str | Any, ...] | None:
+    """Word, method, `invalid`, user, address, port and key; by splits where the line ends as it nearly always does."""
+    head, _, place = message.rpartition(" from ")
+    said = head.split(" ", 3)
+    where = place.split(" ", 4)
+    if len(said) == 4 and said[2] == "for" and len(where) >= 4 and where[1] == "port" and where[2].isdecimal():
+        user, invalid = said[3], None
+        if user.startswith(("invalid user ", "illegal user ")):
+            user, invalid = user[13:], user[:7]
+        if where[3] == "ssh2" and (len(where) == 4 or where[4] == "[preauth]"):
+            return said[0], said[1], invalid, user, where[0], where[2], None
+        if where[3] == "ssh2:":
+            return said[0], said[1], invalid, user, where[0], where[2], place.partition(": ")[2]
+    match = _SSH_LOGON.fullmatch(message)
+    return match.groups() if match is not None else None
 
 
 _SSH_LOGON_STARTS = frozenset({"Accept", "Failed", "Postpo", "Partia"})
@@ -308,6 +328,8 @@ def _sshd_connection(envelope: Envelope, at: float, message: str) -> Event | Non
 
 def _address(text: str, fields: dict[str, Any]) -> str | None:
     """The address, or None for a host name, which then stands in `source.domain`."""
+    if text.count(".") == 3 and text[0].isdecimal() and text[-1].isdecimal():
+        return text
     if _NUMERIC_ADDRESS.fullmatch(text) is not None:
         return text
     if text != "UNKNOWN":
@@ -666,7 +688,8 @@ _ACCOUNT_PROGRAMS = [
 ]
 _ACCOUNT_PROGRAMS += ["groupmod", "passwd", "chpasswd", "gpasswd", "chage", "chfn", "chsh"]
 _Reader = Callable[[Envelope, float, str], Event | None]
-_READERS: dict[str, _Reader] = {name: _accounts for name in _ACCOUNT_PROGRAMS} | {
+_READERS: dict[str, _Reader] = dict.fromkeys(_ACCOUNT_PROGRAMS, _accounts)
+_READERS |= {
     "sshd": _sshd,
     "sshd-session": _sshd,
     "sshd-auth": _sshd,

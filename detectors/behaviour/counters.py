@@ -60,13 +60,13 @@ def add(window: Window, bucket: int, amount: float) -> None:
 
 
 def add_item(window: Window, bucket: int, item: str) -> None:
-    if window.share < 1.0 and _hash(item) >= window.share * HASH_SPACE:
-        return
     held = window.items.get(item)
     if held is not None:
         if held >= bucket:
             return
         del window.items[item]
+    elif window.share < 1.0 and _hash(item) >= window.share * HASH_SPACE:
+        return
     late = bool(window.items) and bucket < next(reversed(window.items.values()))
     window.items[item] = bucket
     if late:
@@ -80,10 +80,9 @@ def reading(window: Window, name: str, minute: int) -> float:
     """The amount within the window that ends with this minute; forgets what fell out of it."""
     minutes, count = WINDOWS[name]
     oldest = minute // minutes - count + 1
-    for bucket in list(window.buckets):
-        if bucket >= oldest:
-            break
-        window.total -= window.buckets.pop(bucket)
+    buckets = window.buckets
+    while buckets and (first := next(iter(buckets))) < oldest:
+        window.total -= buckets.pop(first)
     if window.items:
         for item, bucket in list(window.items.items()) if next(iter(window.items.values())) < oldest else ():
             if bucket >= oldest:
@@ -103,7 +102,11 @@ def strength_of(actual: float, peak: float, least: float) -> tuple[float, ...]:
 
 
 def grew(new: tuple[float, ...], old: tuple[float, ...]) -> bool:
-    return any(n > GROWTH * o for n, o in zip(new, old, strict=True)) if len(old) == len(new) else True
+    if len(new) != len(old):
+        return True
+    if len(new) == 2:  # nearly all
+        return new[0] > GROWTH * old[0] or new[1] > GROWTH * old[1]
+    return any(n > GROWTH * o for n, o in zip(new, old, strict=True))
 
 
 def at_least(new: tuple[float, ...], old: tuple[float, ...]) -> bool:

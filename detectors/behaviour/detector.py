@@ -250,7 +250,8 @@ class Behaviour:
         now = subject.now = max(series.minute, subject.now)
         series.minute = now
         day = now // MINUTES_PER_DAY
-        windows = series.windows
+        windows, facts = series.windows, subject.facts
+        one_minute = facts[0].minute == facts[-1].minute  # all but late ones
         for meter in subject.plan.meters:
             counter = meter.counter
             window = windows.get(meter.reading)
@@ -258,14 +259,16 @@ class Behaviour:
                 window = windows[meter.reading] = Window(day)
             if window.day < day:
                 roll(window, day)
-            for fact in subject.facts:
-                if counter.of == "new" and fact.item not in fresh:
-                    continue
-                bucket = fact.minute // meter.minutes
-                if counter.measure == "distinct":
-                    add_item(window, bucket, fact.item)
-                else:
-                    add(window, bucket, fact.count if counter.measure == "count" else fact.value)
+            counted = facts if counter.of == "all" else [fact for fact in facts if fact.item in fresh]
+            if counter.measure == "distinct":
+                for fact in counted:
+                    add_item(window, fact.minute // meter.minutes, fact.item)
+            elif one_minute and counted:
+                amount = sum(f.count for f in counted) if counter.measure == "count" else sum(f.value for f in counted)
+                add(window, facts[0].minute // meter.minutes, amount)
+            else:
+                for fact in counted:
+                    add(window, fact.minute // meter.minutes, fact.count if counter.measure == "count" else fact.value)
             actual = reading(window, meter.window, now)
             window.top = max(window.top, actual)
             strength = strength_of(actual, window.peak, counter.min)
@@ -617,7 +620,7 @@ def _forest_words(
     details: dict[str, list[str]] = {"de": [], "en": []}
     for number in top:
         counter = profile.forest.counters[number]
-        seen, typical = float(actual[number]), round(float(usual[number]), 1)
+        seen, typical = round(float(actual[number]), 1), round(float(usual[number]), 1)
         reasons.append(Reason(counter.name, seen, typical, 3600.0, counter.unit))
         for language, versus in (("de", "statt"), ("en", "instead of")):
             words = (sentences.amount(value, counter.unit, language) for value in (seen, typical))

@@ -19,6 +19,7 @@ COMBINATIONS_MAX = 65_536  # per profile
 NAME_CHARS_MAX = 256  # of a key or item
 ENTITIES_MAX = 8  # per fact
 SEPARATOR = "\x1f"  # between the parts of a pair
+AMOUNT_MAX = 2**48  # of one event; more is a mistake of the device, and sums must stay exact
 TIME_MAX_S = 1e11  # events beyond are no events of this age; also refuses what is not a number
 
 KINDS = {
@@ -145,7 +146,7 @@ class Folding:
                     amount = amount_of(event)
                     if amount is None or (amount_test is not None and not amount_test(amount)):
                         continue
-                    if amount.__class__ is not int or amount < 0:
+                    if amount.__class__ is not int or not 0 <= amount <= AMOUNT_MAX:
                         amount = whole(amount)
                 raw = raw_of(event)
                 held: Any = now[number].get(raw)
@@ -256,7 +257,7 @@ def named(value: Any, kind: str) -> str:
 
 def whole(value: Any) -> int:
     """Sums are of whole numbers, so that no order of adding changes them; what is no number counts nothing."""
-    if isinstance(value, int | float) and math.isfinite(value) and 0 <= value <= 2**53:
+    if isinstance(value, int | float) and math.isfinite(value) and 0 <= value <= AMOUNT_MAX:
         return int(value)
     return 0
 

@@ -26,7 +26,7 @@ HOURS = "hours"  # profile/hours: an hour's vector of a forest profile; profile/
 FOREST = "forest"
 
 
-class ModelRefused(ValueError):
+class ModelRefused(ValueError):  # noqa: N818 -- named as what happened
     """A model file that is not ours, was changed, or has a version this program does not know."""
 
 

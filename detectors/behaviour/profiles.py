@@ -213,12 +213,11 @@ def _located(path: Path, message: str, lines: Mapping[str, int]) -> str:
     at = at.rstrip("`") or "$"
     unknown = text.removeprefix("Object contains unknown field `").rstrip("`") if "unknown field" in text else ""
     if unknown:
-        at = f"{at}.{unknown}"
+        above = at.split("[...]", 1)[0]  # what msgspec writes for a mapping's value
+        at = next((p for p in lines if p.startswith(above) and p.endswith(f".{unknown}")), at)
         near = get_close_matches(unknown, _NAMES, n=1)
         text = f"unknown key {unknown!r}" + (f", did you mean {near[0]!r}?" if near else "")
-    while (
-        at not in lines and at != "$"
-    ):  # msgspec writes `[...]` for a mapping's value: the nearest known place above it
+    while at not in lines and at != "$":  # the nearest known place above it
         at = at[: max(at.rfind("."), at.rfind("["), 1)]
     return f"{path}:{lines.get(at, 1)}: {text}"
 

@@ -23,11 +23,7 @@ ROUTES_MAX = 4096  # kinds of event remembered; a sender can invent event codes 
 EXTRA_BYTES_MAX = 512  # of one value that a sentence names
 KEY_BYTES_MAX = 512  # of one key value
 
-_ENTITIES: tuple[tuple[str, Callable[[Event], Any]], ...] = (
-    ("user", lambda event: event.user_name),
-    ("address", lambda event: event.source_ip),
-    ("host", lambda event: event.host_name),
-)
+ENTITIES_MAX = 16  # entities named by one folded fact
 _NUMBERS = frozenset({"count", "window_s", "first", "last"})  # what a sentence may name besides fields
 
 
@@ -177,14 +173,11 @@ class RuleSet:
         time = event.timestamp
         minute = int(time // 60)
         step = located.steps[i]
-        entities: list[Entity] = [(kind, value) for kind, read in _ENTITIES if (value := read(event))]
         for feed in plan.feeds:
-            values = [_value(event, read) for read in feed.group]
-            items = [_value(event, read) for read in feed.items]
-            if None in values or None in items:
+            key = _joined(event, feed.group)
+            item = _joined(event, feed.items) if feed.items else ""
+            if key is None or item is None:
                 continue  # without its group there is no window that the hit belongs to
-            key = JOIN.join(values)  # type: ignore[arg-type]
-            item = JOIN.join(items)  # type: ignore[arg-type]
             place = (feed.detector, key, item, time, step)
             fact = folded.get(place)
             if fact is not None:
@@ -196,20 +189,24 @@ class RuleSet:
                 taken[feed.detector, key, minute] = shown + 1
                 evidence = (located.evidence(i),)
             extra = _extra(event, feed.extra)
-            folded[place] = Fact(feed.detector, key, item, minute, step, time, time, 1, 0.0, tuple(entities), evidence, extra)
+            folded[place] = Fact(
+                feed.detector, key, item, minute, step, time, time, 1, 0.0, _entities(event), evidence, extra
+            )
         if not plan.rule.alerts:
             return
-        key = ""
+        key = None
         for alternative in plan.keys:
-            values = [_value(event, read) for read in alternative]
-            if None not in values:
-                key = JOIN.join(values)  # type: ignore[arg-type]
+            key = _joined(event, alternative)
+            if key is not None:
                 break
+        key = key or ""
         place = (plan.rule.id, key, minute, step)
         fact = folded.get(place)
         if fact is None:
+            entities = _entities(event)
+            extra = _extra(event, plan.extra)
             folded[place] = Fact(
-                plan.rule.id, key, "", minute, step, time, time, 1, 0.0, tuple(entities), (located.evidence(i),), _extra(event, plan.extra)
+                plan.rule.id, key, "", minute, step, time, time, 1, 0.0, entities, (located.evidence(i),), extra
             )
             return
         fact.count += 1
@@ -217,15 +214,35 @@ class RuleSet:
         fact.last = max(fact.last, time)
         if len(fact.evidence) < EVIDENCE_MAX:
             fact.evidence = (*fact.evidence, located.evidence(i))
-        if not set(entities).issubset(fact.entities):
-            fact.entities = _united(fact.entities, entities)
+        if len(fact.entities) < ENTITIES_MAX:
+            entities = _entities(event)
+            if not set(entities).issubset(fact.entities):
+                fact.entities = tuple(dict.fromkeys((*fact.entities, *entities)))[:ENTITIES_MAX]
 
 
-ENTITIES_MAX = 16  # entities named by one folded fact
+def _joined(event: Event, reads: Sequence[Callable[[Event], Any]]) -> str | None:
+    """The values of these fields as one key, None when one is missing."""
+    if len(reads) == 1:
+        return _value(event, reads[0])
+    values: list[str] = []
+    for read in reads:
+        value = _value(event, read)
+        if value is None:
+            return None
+        values.append(value)
+    return JOIN.join(values)
 
 
-def _united(held: tuple[Entity, ...], more: Sequence[Entity]) -> tuple[Entity, ...]:
-    return tuple(dict.fromkeys((*held, *more)))[:ENTITIES_MAX]
+def _entities(event: Event) -> tuple[Entity, ...]:
+    """Whom an event is about: its user, source address and host, as far as it names them."""
+    found: list[Entity] = []
+    if event.user_name:
+        found.append(("user", event.user_name))
+    if event.source_ip:
+        found.append(("address", event.source_ip))
+    if event.host_name:
+        found.append(("host", event.host_name))
+    return tuple(found)
 
 
 def _extra(event: Event, fields: Sequence[tuple[str, Callable[[Event], Any]]]) -> dict[str, str]:

@@ -43,7 +43,10 @@ from connectors.events import ECS_ATTRIBUTES, Event
 from detectors.sigma.logsource import CODE_FIELDS, FALLBACKS
 
 CIDR_MEMO_MAX = 65_536  # remembered answers per network condition
+SEARCH_MEMO_MAX = 16_384  # remembered answers per regular expression: values repeat, and a call into RE2 costs microseconds
+SEARCH_MEMO_CHARS_MAX = 512  # longer values are not remembered
 CHAIN_MAX = 24  # literals written out as an `or` chain; more are tried by one any()
+MERGED_MAX = 16  # regular expressions on one field joined into one
 NESTING_MAX = 16  # conjuncts as nested ifs; the rest joins the last one
 SEPARATOR = "\x00"  # between the values of an event in a keyword search, so that no keyword spans two of them
 OTHER_CODE = "\x00other"  # stands for every event code that no rule names
@@ -58,6 +61,7 @@ INTEGER_ATTRIBUTES = frozenset(
         "http_response_status_code",
     }
 )
+TUPLE_ATTRIBUTES = frozenset({"event_category", "event_type"})  # of lower-case words, by the parsers' contract
 
 
 class RuleError(ValueError):
@@ -382,12 +386,13 @@ def one_of(value: str | Many, wanted: frozenset[str]) -> bool:
 
 _OPTIONS = re2.Options()
 _OPTIONS.log_errors = False
+_OPTIONS.never_capture = True  # only whether it matches is of interest
 
 
 class Search:
     """An RE2 pattern. `$` also matches before a last newline, as rule authors know it from PCRE."""
 
-    __slots__ = ("_ends", "_search")
+    __slots__ = ("_ends", "_memo", "_search")
 
     def __init__(self, regex: str) -> None:
         try:
@@ -395,17 +400,27 @@ class Search:
         except re2.error as fault:
             raise RuleError(f"RE2 cannot run the regular expression {regex!r}: {fault}", regex) from fault
         self._ends = "$" in regex
+        self._memo: dict[str, bool] = {ABSENT: False}
 
     def found(self, value: str | Many) -> bool:
+        known = self._memo.get(value) if value.__class__ is str else None  # type: ignore[arg-type]
+        if known is not None:
+            return known
         if isinstance(value, Many):
             return any(self.found(each) for each in value.texts)
-        if value is ABSENT:
-            return False
+        known = self._look(value)
+        if len(value) <= SEARCH_MEMO_CHARS_MAX:
+            if len(self._memo) >= SEARCH_MEMO_MAX:
+                self._memo = {ABSENT: False}
+            self._memo[value] = known
+        return known
+
+    def _look(self, value: str) -> bool:
         try:
             if self._search(value) is not None:
                 return True
         except UnicodeEncodeError:  # a lone surrogate must not hide the rest of the value
-            return self.found(value.encode("utf-8", "replace").decode())
+            return self._look(value.encode("utf-8", "replace").decode())
         return self._ends and value.endswith("\n") and self._search(value[:-1]) is not None
 
 
@@ -636,7 +651,7 @@ class _Source:
         if isinstance(node, Exists):
             return {("r", node.field)}
         if isinstance(node, Text):
-            if _integer(node) is not None:
+            if _integer(node) is not None or _word(node):
                 return {("r", node.field)}
             return {("w" if node.cased else "t", node.field)}
         if isinstance(node, Pattern):
@@ -684,6 +699,8 @@ class _Source:
         integer = _integer(node)
         if integer is not None:
             return f"{self.name('r', node.field)} == {self.constant(integer)}"
+        if _word(node):
+            return f"{self.constant(node.value)} in {self.name('r', node.field)}"
         variable = self.name("w" if node.cased else "t", node.field)
         value = self.constant(node.value)
         if node.op == "equals":
@@ -697,7 +714,7 @@ class _Source:
         groups: dict[tuple[str, str, bool], list[str]] = {}
         rest: list[Node] = []
         for arg in node.args:
-            if isinstance(arg, Text) and arg.field and _integer(arg) is None:
+            if isinstance(arg, Text) and arg.field and _integer(arg) is None and not _word(arg):
                 groups.setdefault((arg.field, arg.op, arg.cased), []).append(arg.value)
             else:
                 rest.append(arg)
@@ -711,6 +728,15 @@ class _Source:
                 yield f"any(map({variable}.__contains__, {self.constant(tuple(literals))}))"
             else:
                 yield from (self._text(Text(field, op, literal, cased)) for literal in literals)  # type: ignore[arg-type]
+        patterns: dict[str, list[str]] = {}
+        for arg in rest:
+            if isinstance(arg, Pattern) and arg.raw and arg.field and not arg.gate:
+                patterns.setdefault(arg.field, []).append(arg.regex)
+        for field, regexes in patterns.items():
+            if len(regexes) > 1:  # one pass over the value instead of several
+                rest = [arg for arg in rest if not (isinstance(arg, Pattern) and arg.field == field and arg.regex in regexes)]
+                rest.append(Pattern(field, "|".join(f"(?:{regex})" for regex in regexes[:MERGED_MAX]), raw=True))
+                rest += [Pattern(field, regex, raw=True) for regex in regexes[MERGED_MAX:]]
         yield from (self.expression(arg) for arg in sorted(rest, key=_cost))
 
 
@@ -721,6 +747,11 @@ def _integer(node: Node) -> int | None:
         if literal.isascii() and literal.isdigit() and len(literal) < 20 and str(int(literal)) == literal:
             return int(literal)
     return None
+
+
+def _word(node: Text) -> bool:
+    """Whether this compares one of the tuple attributes, which can be asked as they are."""
+    return node.op == "equals" and not node.cased and node.value != "" and ECS_ATTRIBUTES.get(node.field) in TUPLE_ATTRIBUTES
 
 
 def generate(conditions: Sequence[tuple[int, Node]]) -> Callable[[Event], list[int] | None]:

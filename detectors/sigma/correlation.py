@@ -131,9 +131,8 @@ class _Session:
 def _add(spec: Correlation, window: Window, numbers: tuple[int, ...], fact: Fact) -> tuple[float, bool] | None:
     """Counts a hit in; answers the measured number and whether a burst goes on, or None when there is nothing to say."""
     time = fact.last
-    sensible = min(time, (fact.step + FUTURE_MAX_MINUTES) * 60.0)
-    if sensible > window.newest:
-        window.newest = sensible
+    # a hit dated ahead of all others must not push the window past them
+    window.newest = max(window.newest, time if time <= (fact.step + FUTURE_MAX_MINUTES) * 60.0 else fact.step * 60.0)
     if time < window.newest - 2 * spec.window_s:
         return None  # its window is no longer kept
     _prune(spec, window)

@@ -69,6 +69,7 @@ _REPEAT_KEYS = frozenset({"line", "repeat"})
 _LOGSOURCE_KEYS = frozenset({"product", "category", "service", "definition"})
 _CORRELATION_KEYS = frozenset({"type", "rules", "group-by", "timespan", "condition", "aliases", "generate"})
 _FILTER_KEYS = frozenset({"rules", "selection", "condition"})
+_ANCHOR = re.compile(rb"[\s\[{,]&\w")  # the file may use aliases
 _WORD = re.compile(r"[A-Za-z0-9_-]+")
 PLACEHOLDER = re.compile(r"\{([A-Za-z0-9_.@-]{1,100})\}")
 
@@ -149,14 +150,6 @@ class _Loader(yaml.CSafeLoader):
     """Refuses duplicate keys, keeps lines, and reads integers beyond 2^53 as text so that they keep their digits."""
 
     faults: list[tuple[int, str]]
-    aliases = 0
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):  # type: ignore[no-untyped-call]
-            self.aliases += 1
-            if self.aliases > ALIASES_MAX:
-                raise yaml.YAMLError(f"more than {ALIASES_MAX} YAML aliases")
-        return super().compose_node(parent, index)
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> Mapped:
@@ -257,6 +250,11 @@ def _documents(path: Path, faults: list[Fault]) -> Iterator[_Document]:
         faults.append(Fault(str(path), 1, f"is larger than {FILE_BYTES_MAX} bytes"))
         return
     try:
+        if _ANCHOR.search(content) is not None:
+            aliases = sum(isinstance(event, yaml.AliasEvent) for event in yaml.parse(content, Loader=yaml.CSafeLoader))
+            if aliases > ALIASES_MAX:
+                faults.append(Fault(str(path), 1, f"has {aliases} YAML aliases, more than {ALIASES_MAX}"))
+                return
         loader = _Loader(content)
     except (yaml.YAMLError, UnicodeDecodeError) as fault:
         faults.append(Fault(str(path), 1, f"is no YAML: {fault}"))
@@ -389,7 +387,13 @@ def _place(detection: Any, message: str, about: str = "") -> int | None:
     return best[1] if best and best[1] else None
 
 
+# what `_check` has already said, with the exact line
+_SAID = frozenset({"SigmaModifierError", "SigmaLevelError", "SigmaStatusError", "SigmaIdentifierError", "SigmaTitleError"})
+
+
 def _report(faults: list[Fault], document: _Document, fault: Exception, detection: Any) -> None:
+    if type(fault).__name__ in _SAID and any(f.path == document.path and f.rule == document.rule for f in faults):
+        return
     message = str(fault).split(" in file ")[0]
     about = getattr(fault, "about", "")
     line = None
@@ -659,7 +663,8 @@ def _resolve(drafts: list[_Draft], named: dict[str, _Draft], faults: list[Fault]
             if missing:
                 _fault(faults, draft.document, "group-by", f"{reference!r} is a correlation and carries only its own group-by, not {missing[0]!r}", spec)
                 bad.add(draft.rule.id)
-            if not spec.get("generate"):
+            # the specification wants no alert of informational rules at all; as parts of something larger they are silent
+            if not spec.get("generate") or target.rule.level == "informational":
                 silent.add(target.rule.id)
         resolved[draft.rule.id] = tuple(ids)
     for start in resolved:  # a correlation that leads back to itself would never end

@@ -540,7 +540,7 @@ class EmbeddedBroker:
                         # Age is the age in this file: a replay of old logs is not old.
                         old = time.time() if crowded and grouped else time.time() - kept.retention_s
                         self._delete(slot, first, min(read, first + DELETE_RECORDS_MAX), old)
-            self._db.execute(f"PRAGMA incremental_vacuum({VACUUM_PAGES_MAX})").fetchall()
+            self._db.executescript(f"PRAGMA incremental_vacuum({VACUUM_PAGES_MAX})")  # `execute` frees one page only
 
     def _delete(self, slot: int, first: int, end: int, old: float) -> None:
         base = slot << OFFSET_BITS

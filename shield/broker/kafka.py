@@ -12,7 +12,6 @@ from typing import Any, NoReturn, TypeVar, cast
 from confluent_kafka import (
     Consumer,
     ConsumerGroupTopicPartitions,
-    IsolationLevel,
     KafkaError,
     KafkaException,
     Message,
@@ -39,9 +38,11 @@ from shield.broker import (
 
 T = TypeVar("T")
 
+ABORT_S = 5.0
 LEAVE_S = 5.0  # to hand back partitions when closing
 PULL_S = 0.05  # of one look while a batch is being filled
 RETRY_S = 0.1
+SETTLE_S = 2.0  # for `read` to wait at an open transaction
 MESSAGES_MAX = 5_000  # of one pull
 CHUNK_MESSAGES = 500
 OVERHEAD_BYTES = 10_000  # of a record's frame and headers, over its value
@@ -55,6 +56,7 @@ FENCED = {
     KafkaError.REBALANCE_IN_PROGRESS,
     KafkaError.UNKNOWN_MEMBER_ID,
 }
+FATAL = KafkaError._FATAL  # noqa: SLF001 - see above
 END = KafkaError._PARTITION_EOF  # noqa: SLF001 - see above
 ASK_AGAIN = {  # besides what the client itself calls retriable: a leader or coordinator is just moving
     KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
@@ -128,6 +130,12 @@ class KafkaBroker:
             self._pull(lines, size, max(0.0, min(left, PULL_S)))
             if left <= 0 and not self._pending:
                 break
+        if records:  # a predecessor of this name may hold the same records: from here on it commits nothing more
+            try:
+                self._producer()
+            except BaseException:
+                self._forget()
+                raise
         # What was taken from this worker in mid-poll is another's to process.
         records = [record for record in records if (record.topic, record.partition) in self._assigned]
         for record in records:
@@ -157,7 +165,7 @@ class KafkaBroker:
                 consumer, source = self._consumer, TopicPartition(self._physical(partition[0]), p)
                 self._ask(lambda: consumer.committed([source], timeout=self._config.request_timeout_s))
         state: dict[bytes, bytes] = {}
-        for message in self._scan(topic, {p: 0}, self._ends(topic, committed=False, only=p)):
+        for message in self._scan(topic, {p: 0}, self._ends(topic, p), self._config.transaction_timeout_s):
             assert message is not None
             key, value = _bytes(message.key()), message.value()
             if not key.startswith(prefix):
@@ -172,7 +180,7 @@ class KafkaBroker:
         self._ensure([topic])
         name = self._physical(topic)
         self._logical.setdefault(name, topic)
-        ends = self._ends(name, committed=True)
+        ends = self._ends(name)
         start = dict.fromkeys(ends, 0)
         if newest is not None:
             last = self._newest(name, ends, newest)
@@ -191,7 +199,7 @@ class KafkaBroker:
     def lag(self) -> dict[Partition, int]:
         left: dict[Partition, int] = {}
         held = sorted(self._assigned)
-        ends = {topic: self._ends(self._physical(topic), committed=True) for topic in {topic for topic, _ in held}}
+        ends = {topic: self._ends(self._physical(topic)) for topic in {topic for topic, _ in held}}
         unknown = [p for p in held if p not in self._position and p not in self._ended]
         start = self._committed_offsets(unknown)
         for topic, p in held:
@@ -209,7 +217,7 @@ class KafkaBroker:
         (future,) = self._admin.list_consumer_group_offsets([asked], request_timeout=timeout_s).values()
         committed = self._ask(future.result).topic_partitions
         first = self._starts(name)
-        ends = self._ends(name, committed=True)
+        ends = self._ends(name)
         return sum(max(0, ends[t.partition] - max(t.offset, first[t.partition])) for t in committed)
 
     # --- writing ---
@@ -357,7 +365,10 @@ class KafkaBroker:
                 partition = self._key(message)
                 if partition in self._assigned:
                     self._ended[partition] = message.offset() or 0
-            elif fault.fatal() or fault.code() not in PASSING:
+            elif fault.code() == FATAL:  # the one fatal error of a consumer
+                self._forget()
+                raise Fenced(f"another process works as {self._member}: {fault.str()}")
+            elif fault.code() not in PASSING:
                 self._forget()
                 _raise(KafkaException(fault))
         if self._pending:
@@ -448,12 +459,14 @@ class KafkaBroker:
                 return
 
     def _abort(self, producer: Producer) -> None:
-        """Nothing of the open transaction stays; where that cannot be said for sure, the next producer ends it."""
-        try:
-            producer.purge()
-            producer.abort_transaction(self._config.request_timeout_s)
-        except (KafkaException, BufferError):
-            self._transactions = None
+        """Nothing of the open transaction stays.
+
+        Where the cluster does not confirm it, the next producer's start does. There is a next one in any case: records
+        that were dropped on the way leave a gap in the numbers of this one.
+        """
+        self._transactions = None
+        with suppress(KafkaException, BufferError):
+            producer.abort_transaction(ABORT_S)
 
     def _ask(self, call: Callable[[], T]) -> T:
         """Call until it is answered, as long as the cluster says that asking again may help."""
@@ -530,31 +543,22 @@ class KafkaBroker:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise BrokerDown(f"Kafka does not create {name}: {error.args[0].str()}") from error
 
-    def _ends(self, name: str, *, committed: bool, only: int | None = None) -> dict[int, int]:
-        """Per partition the offset that comes next; `committed`: before the first open transaction."""
-        level = IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED
-        return self._list_offsets(
-            name,
-            OffsetSpec.latest(),  # type: ignore[no-untyped-call]
-            level,
-            only,
-        )
+    def _ends(self, name: str, only: int | None = None) -> dict[int, int]:
+        """Per partition the offset that comes next, open transactions included: a commit is answered before its records
+        are shown to readers, so what was committed may still lie behind the last stable offset.
+        """
+        return self._list_offsets(name, OffsetSpec.latest(), only)  # type: ignore[no-untyped-call]
 
     def _starts(self, name: str) -> dict[int, int]:
-        return self._list_offsets(
-            name,
-            OffsetSpec.earliest(),  # type: ignore[no-untyped-call]
-            IsolationLevel.READ_COMMITTED,
-            None,
-        )
+        return self._list_offsets(name, OffsetSpec.earliest(), None)  # type: ignore[no-untyped-call]
 
-    def _list_offsets(self, name: str, spec: OffsetSpec, level: IsolationLevel, only: int | None) -> dict[int, int]:
+    def _list_offsets(self, name: str, spec: OffsetSpec, only: int | None) -> dict[int, int]:
         numbers = range(self._partitions[name]) if only is None else (only,)
         asked = {TopicPartition(name, p): spec for p in numbers}
         timeout_s = self._config.request_timeout_s
 
         def ask() -> dict[int, int]:
-            futures = self._admin.list_offsets(asked, isolation_level=level, request_timeout=timeout_s)
+            futures = self._admin.list_offsets(asked, request_timeout=timeout_s)
             return {partition.partition: future.result().offset for partition, future in futures.items()}
 
         return self._ask(ask)
@@ -569,8 +573,14 @@ class KafkaBroker:
 
     # --- scanning outside the group ---
 
-    def _scan(self, name: str, start: Mapping[int, int], ends: Mapping[int, int] | None) -> Iterator[Message | None]:
-        """Committed messages from `start` up to `ends`; without `ends` for ever, with None whenever all is read."""
+    def _scan(
+        self, name: str, start: Mapping[int, int], ends: Mapping[int, int] | None, patience_s: float | None = None
+    ) -> Iterator[Message | None]:
+        """Committed messages from `start` up to `ends`; without `ends` for ever, with None whenever all is read.
+
+        A transaction that stays open is waited for: for SETTLE_S, then it counts as not committed; or with `patience_s`
+        for so long and the time of a request, then BrokerDown.
+        """
         if ends is not None and all(start[p] >= ends[p] for p in ends):
             return
         consumer = Consumer(
@@ -587,15 +597,17 @@ class KafkaBroker:
         try:
             consumer.assign([TopicPartition(name, p, offset) for p, offset in start.items()])
             open_ends = {p: end for p, end in (ends or {}).items() if start[p] < end}
-            quiet_s = self._config.transaction_timeout_s + self._config.request_timeout_s
+            quiet_s = SETTLE_S if patience_s is None else patience_s + self._config.request_timeout_s
             deadline = time.monotonic() + quiet_s
+            settled: set[int] = set()  # partitions that answered up to the first open transaction
             while True:
                 messages = consumer.consume(CHUNK_MESSAGES, PULL_S)
-                if messages:
+                if any(message.error() is None for message in messages):
                     deadline = time.monotonic() + quiet_s
                 for message in messages:
                     p, offset, error = message.partition() or 0, message.offset() or 0, message.error()
                     if error is not None and error.code() == END:
+                        settled.add(p)
                         if offset >= open_ends.get(p, offset + 1):
                             del open_ends[p]
                     elif error is not None and (error.fatal() or error.code() not in PASSING):
@@ -610,6 +622,10 @@ class KafkaBroker:
                 elif not open_ends:
                     return
                 elif time.monotonic() > deadline:
+                    if patience_s is None and open_ends.keys() <= settled:
+                        return
+                    if patience_s is None and time.monotonic() < deadline + self._config.request_timeout_s:
+                        continue
                     raise BrokerDown(f"{name} cannot be read to its end")
         finally:
             consumer.close()

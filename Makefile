@@ -1,0 +1,48 @@
+# `make demo` and `make test` set up all they need. Python, make and (for the Kafka tests) Java are enough.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+CODE := shield detectors connectors tests benchmarks
+
+.PHONY: demo test check format bench bench-peers lock docs clean
+
+$(READY): requirements.lock pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test -x $(BIN)/uv || $(BIN)/pip install --quiet --disable-pip-version-check uv
+	@$(BIN)/uv pip sync --quiet --python $(BIN)/python requirements.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $@
+
+demo: $(READY)  ## the product at work on a small town's logs
+	@$(BIN)/shield demo
+
+test: $(READY)  ## all tests; with Java and Maven also on a real Apache Kafka
+	$(BIN)/python -m pytest
+
+check: $(READY)  ## format, lint, types, import layers, licences, rule tests
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/reuse lint --quiet
+	$(BIN)/shield rules test rules/sigma
+
+format: $(READY)
+	$(BIN)/ruff format $(CODE)
+	$(BIN)/ruff check --fix $(CODE)
+
+bench: $(READY)  ## speed and memory, as tables and a plot
+	$(BIN)/python -m benchmarks
+
+bench-peers: $(READY)  ## beside Logprep on the same Kafka and the same lines
+	$(BIN)/python -m benchmarks.peers
+
+docs: $(READY)  ## what is generated from the code
+	$(BIN)/python -m shield docs > docs/configuration.md
+
+lock:  ## newest versions within the ranges of pyproject.toml
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --all-extras --output-file requirements.lock pyproject.toml
+
+clean:
+	rm -rf $(VENV) .cache build dist

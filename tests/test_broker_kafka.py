@@ -1,0 +1,145 @@
+"""What only Apache Kafka can show: foreign topics, topic settings, open transactions, brokers that die."""
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from uuid import uuid4
+
+import msgspec
+import pytest
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient, ConfigResource  # type: ignore[attr-defined]  # re-exported by its package
+from confluent_kafka.cimpl import NewTopic
+from kafka_server import KafkaServer
+from test_broker_contract import Bus, Worker, check_exactly_once, outs, poll_until_records, until
+
+from shield.broker import BrokerConfig, BrokerDown, Change, KafkaConfig, Limits, Out
+
+pytestmark = pytest.mark.kafka
+
+
+def config_for(server: KafkaServer, **changes: object) -> KafkaConfig:
+    config = KafkaConfig(
+        bootstrap_servers=server.bootstrap,
+        prefix=f"k{uuid4().hex[:8]}",
+        partitions=4,
+        replication_factor=min(3, server.nodes),
+        session_timeout_s=6.0,
+        transaction_timeout_s=10.0,
+        request_timeout_s=20.0,
+    )
+    return msgspec.structs.replace(config, **changes)
+
+
+def test_the_config_survives_json() -> None:
+    config = KafkaConfig(bootstrap_servers="192.0.2.1:9092", options={"client.rack": "a"})
+    assert msgspec.json.decode(msgspec.json.encode(config), type=BrokerConfig) == config
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.json.decode(b'{"use": "kafka", "bootstrap_server": "192.0.2.1"}', type=BrokerConfig)
+
+
+def test_a_foreign_topic_is_read_as_it_is(kafka: KafkaServer) -> None:
+    config = config_for(kafka)
+    name = f"firewall-{uuid4().hex[:8]}"
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
+    admin.create_topics([NewTopic(name, num_partitions=3, replication_factor=1)])[name].result()
+    producer = Producer({"bootstrap.servers": kafka.bootstrap})
+    producer.produce(name, b"no key", timestamp=1_700_000_000_123, headers=[("odd", b"\xff\xfe"), ("none", None)])
+    producer.produce(name, None, key="only a key", timestamp=1_700_000_000_124)
+    assert producer.flush(30) == 0
+    bus = Bus(config)
+    broker = bus.open("d-0", "detect", [f"={name}"])
+    batch, gained = poll_until_records(broker, 2)
+    assert gained == {(f"={name}", p) for p in range(3)}
+    by_time = sorted(batch.records, key=lambda record: record.time)
+    assert [record.time for record in by_time] == [1_700_000_000.123, 1_700_000_000.124]
+    assert [(record.key, record.value) for record in by_time] == [(b"", b"no key"), (b"only a key", b"")]
+    assert by_time[0].headers == {"odd": "\ufffd\ufffd", "none": ""}
+    partition = (f"={name}", by_time[0].partition)
+    broker.commit(batch, [], [Change(partition, b"k", b"v")])
+    assert broker.restore(partition) == {b"k": b"v"}
+    topics = admin.list_topics(timeout=20).topics
+    assert len(topics[f"{config.prefix}.{name}.state"].partitions) == 3
+    bus.close_all()
+
+
+def test_topics_are_created_with_their_keeping(kafka: KafkaServer) -> None:
+    config = config_for(kafka, retention_s={"raw": 3600.0, "models": 5.0})
+    bus = Bus(config)
+    bus.open("d-0", "detect", ["raw"])
+    bus.write([Out("models", b"m", b"x", 1.0), Out("verdicts", b"v", b"x", -62e9)])
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
+    asked = {
+        name: ConfigResource(ConfigResource.Type.TOPIC, f"{config.prefix}.{name}")
+        for name in ("raw", "raw.state", "models", "verdicts")
+    }
+    answers = admin.describe_configs(list(asked.values()))
+    found = {name: answers[resource].result() for name, resource in asked.items()}
+    policy = {name: settings["cleanup.policy"].value for name, settings in found.items()}
+    assert policy == {"raw": "delete", "raw.state": "compact", "models": "compact", "verdicts": "delete"}
+    assert found["raw"]["retention.ms"].value == "3600000"
+    assert found["verdicts"]["retention.ms"].value == "-1"
+    assert {settings["message.timestamp.type"].value for settings in found.values()} == {"LogAppendTime"}
+    (verdict,) = bus.open("reader").read("verdicts")
+    assert verdict.time == -62e9
+    bus.close_all()
+
+
+def test_restore_waits_for_an_open_transaction_and_read_does_not(kafka: KafkaServer) -> None:
+    config = config_for(kafka)
+    bus = Bus(config)
+    broker = bus.open("d-0", "detect", ["raw"])
+    producer = Producer({"bootstrap.servers": kafka.bootstrap, "transactional.id": config.prefix})
+    producer.init_transactions(20)
+    producer.begin_transaction()
+    for topic in ("raw.state", "raw"):
+        producer.produce(f"{config.prefix}.{topic}", b"1", key=b"k", partition=2)
+    assert producer.flush(20) == 0
+    assert list(broker.read("raw")) == []
+    waiting = bus.open("d-1", "detect", ["raw"])
+    deadline = time.monotonic() + 60
+    producer.commit_transaction(20)
+    assert waiting.restore(("raw", 2)) == {b"k": b"1"}
+    assert time.monotonic() < deadline
+    assert [record.value for record in broker.read("raw")] == [b"1"]
+    bus.close_all()
+
+
+def test_too_large_a_record_is_refused_and_leaves_no_trace(kafka: KafkaServer) -> None:
+    bus = Bus(config_for(kafka, record_bytes_max=100_000))
+    broker = bus.open("ingest-0")
+    with pytest.raises(ValueError, match="record_bytes_max"):
+        broker.commit(None, [Out("raw", b"a", b"small", 0.0), Out("raw", b"a", bytes(100_001), 0.0)], [])
+    broker.commit(None, [Out("raw", b"a", bytes(100_000), 0.0, {"tenant": "t" * 2000})], [])
+    assert [len(record.value) for record in broker.read("raw")] == [100_000]
+    bus.close_all()
+
+
+def test_a_broker_killed_under_way_loses_and_doubles_nothing_and_all_gone_is_down(kafka_cluster: KafkaServer) -> None:
+    bus = Bus(config_for(kafka_cluster))
+    writer = bus.open("writer")
+    writer.commit(None, outs(2000), [])
+    worker = Worker(bus.open("d-0", "detect", ["raw"]))
+    processed = 0
+
+    def step() -> None:
+        nonlocal processed
+        with suppress(BrokerDown):  # a caller tries again
+            processed += worker.step(Limits(lines_max=100, wait_s=0.1))
+
+    until(lambda: processed >= 500, step)
+    kafka_cluster.kill(1)
+    until(lambda: processed >= 2000, step)
+    check_exactly_once(bus, 2000)
+    kafka_cluster.kill(0)
+    kafka_cluster.kill(2)
+
+    def poll() -> None:
+        worker.broker.poll(Limits(wait_s=0.2))
+
+    with pytest.raises(BrokerDown):
+        until(never, poll)
+    bus.close_all()
+
+
+never: Callable[[], bool] = bool
