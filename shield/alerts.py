@@ -73,12 +73,16 @@ class AlertBook:
         held = self._alerts.get(self._folds.get(fold) or "")
         if held is not None and abs(fact.minute - int(held.opened // 60)) < self.options.fold_window_s // 60:
             finding = held.findings[0]
-            self._add(finding, fact.count, fact.first, fact.last, fact.minute, fact.evidence)
-            held.count, held.last = held.count + fact.count, max(held.last, fact.last)
+            if rule.kind == "correlation":  # states how many are in its window now, not how many more
+                more = max(0, fact.count - held.count)
+            else:
+                more = fact.count
+            self._add(finding, more, fact.first, fact.last, fact.minute, fact.evidence)
+            held.count, held.last = held.count + more, max(held.last, fact.last)
             self._touch(held)
             return []
         finding = _finding_of_hit(fact, rule)
-        opened = finding.first
+        opened = finding.last
         alert = OpenAlert(
             id=_identity(self.tenant, rule.id, fact.key, opened),
             tenant=self.tenant,
@@ -86,7 +90,7 @@ class AlertBook:
             level=rule.level,
             opened=opened,
             last=opened,
-            count=1,
+            count=finding.count,
             risk=0.0,
             shares={finding.family: 1.0},
             entities=list(fact.entities[:ENTITIES_MAX]),
@@ -95,8 +99,8 @@ class AlertBook:
         self._open(alert)
         self._folds.put(fold, alert.id, opened)
         sent = [self._send(alert, opened)]
-        if fact.count > 1:
-            self._add(finding, fact.count - 1, fact.first, fact.last, fact.minute, ())
+        if fact.count > finding.count:
+            self._add(finding, fact.count - finding.count, fact.first, fact.last, fact.minute, ())
             alert.count, alert.last = fact.count, max(opened, fact.last)
             self._touch(alert)
         return sent
@@ -309,22 +313,25 @@ def _level(risk: float, threshold: float) -> str:
 
 
 def _finding_of_hit(fact: Fact, rule: Rule) -> Finding:
-    """The first hit alone, in order of arrival: how many more were folded into the fact depends on the batch."""
-    at = fact.evidence[0].time if fact.evidence and rule.kind == "rule" else fact.first
+    """The first hit alone, in order of arrival (how many more were folded into the fact depends on the batch), or all
+    that a correlation counted when it fired.
+    """
+    whole = rule.kind == "correlation"
+    at = fact.evidence[0].time if fact.evidence else fact.first
     return Finding(
         detector=rule.id,
         family=f"rule:{rule.id}",
         kind=rule.kind,
         risk=0.0,
         rate=None,
-        first=at,
-        last=at,
-        count=1,
+        first=fact.first if whole else at,
+        last=fact.last if whole else at,
+        count=fact.count if whole else 1,
         item=fact.item,
         entities=fact.entities,
         sentence={},
         reasons=(),
-        evidence=list(fact.evidence if rule.kind == "correlation" else fact.evidence[:1]),
+        evidence=list(fact.evidence if whole else fact.evidence[:1]),
         attack=tuple(rule.attack),
         extra=fact.extra,
         minute=fact.minute,

@@ -357,7 +357,7 @@ class Tenant:
             waiting += found
         sent: list[Sent] = []
         for fact in hits:
-            if fact.first >= stage.learn_until and rules[fact.detector].level in direct_levels:
+            if fact.last >= stage.learn_until and rules[fact.detector].level in direct_levels:
                 sent += self._book.direct(fact, rules[fact.detector])
         by_step: dict[int, list[Fact]] = {}
         for fact in waiting:

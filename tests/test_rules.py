@@ -11,9 +11,8 @@ import pytest
 import yaml
 
 from connectors.parse import Reader
-from detectors.sigma import RuleSet
+from detectors.sigma import RuleSet, rule_tests
 from detectors.sigma.loader import PLACEHOLDER
-from detectors.sigma import rule_tests
 from detectors.sigma.rule_tests import hits, run_tests
 
 ROOT = Path(__file__).parent.parent

@@ -13,7 +13,11 @@ from detectors.facts import Evidence, Fact, Located
 from detectors.sigma import RuleSet
 from detectors.sigma.rule_tests import MemoryStore, event_of
 
-BASE = ["aaaaaaaa-0000-4000-8000-000000000001", "aaaaaaaa-0000-4000-8000-000000000002", "aaaaaaaa-0000-4000-8000-000000000003"]
+BASE = [
+    "aaaaaaaa-0000-4000-8000-000000000001",
+    "aaaaaaaa-0000-4000-8000-000000000002",
+    "aaaaaaaa-0000-4000-8000-000000000003",
+]
 OUTER = "bbbbbbbb-0000-4000-8000-000000000001"
 CHAIN = "bbbbbbbb-0000-4000-8000-000000000002"
 START = 1_792_490_400.0
@@ -21,10 +25,25 @@ START = 1_792_490_400.0
 
 def build(tmp_path: Path, correlation: dict[str, Any], *more: dict[str, Any]) -> RuleSet:
     documents: list[dict[str, Any]] = [
-        {"title": f"r{n}", "id": BASE[n], "name": f"r{n}", "logsource": {"product": "test"}, "detection": {"s": {"K": f"k{n}"}, "condition": "s"}} for n in range(3)
+        {
+            "title": f"r{n}",
+            "id": BASE[n],
+            "name": f"r{n}",
+            "logsource": {"product": "test"},
+            "detection": {"s": {"K": f"k{n}"}, "condition": "s"},
+        }
+        for n in range(3)
     ]
     spec = {"rules": ["r0"], "group-by": ["source.ip"], "timespan": "1m", **correlation}
-    documents.append({"title": "c", "id": OUTER, "name": "outer", "correlation": spec, "reason": {"en": "{count} from {source.ip}", "de": "{count} von {source.ip}"}})
+    documents.append(
+        {
+            "title": "c",
+            "id": OUTER,
+            "name": "outer",
+            "correlation": spec,
+            "reason": {"en": "{count} from {source.ip}", "de": "{count} von {source.ip}"},
+        }
+    )
     documents += more
     path = tmp_path / "r.yml"
     path.write_text(yaml.safe_dump_all(documents), encoding="utf-8")
@@ -67,7 +86,17 @@ def test_window_slides(tmp_path: Path) -> None:
     assert fired(run(rules, [event(s) for s in (0, 21, 42, 60)])) == [60], "exactly one timespan is inside"
 
 
-@pytest.mark.parametrize(("condition", "numbers"), [({"gt": 2}, [3]), ({"gte": 2}, [2]), ({"eq": 2}, [2]), ({"gte": 2, "lte": 2}, [2]), ({"lt": 2}, [1]), ({"lte": 1}, [1])])
+@pytest.mark.parametrize(
+    ("condition", "numbers"),
+    [
+        ({"gt": 2}, [3]),
+        ({"gte": 2}, [2]),
+        ({"eq": 2}, [2]),
+        ({"gte": 2, "lte": 2}, [2]),
+        ({"lt": 2}, [1]),
+        ({"lte": 1}, [1]),
+    ],
+)
 def test_operators(tmp_path: Path, condition: dict[str, int], numbers: list[int]) -> None:
     found = run(build(tmp_path, {"type": "event_count", "condition": condition}), [event(s) for s in range(4)])
     assert [fact.count for fact in found if "continues" not in fact.extra] == numbers
@@ -98,7 +127,15 @@ def test_value_count_over_two_fields(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "condition", "wanted"),
-    [("value_sum", {"gte": 60}, True), ("value_sum", {"gt": 60}, False), ("value_avg", {"gte": 20}, True), ("value_avg", {"gt": 20}, False), ("value_percentile", {"gte": 30, "percentile": 95}, True), ("value_median", {"gte": 20}, True), ("value_median", {"gt": 20}, False)],
+    [
+        ("value_sum", {"gte": 60}, True),
+        ("value_sum", {"gt": 60}, False),
+        ("value_avg", {"gte": 20}, True),
+        ("value_avg", {"gt": 20}, False),
+        ("value_percentile", {"gte": 30, "percentile": 95}, True),
+        ("value_median", {"gte": 20}, True),
+        ("value_median", {"gt": 20}, False),
+    ],
 )
 def test_value_figures(tmp_path: Path, kind: str, condition: dict[str, Any], wanted: bool) -> None:
     rules = build(tmp_path, {"type": kind, "condition": {"field": "bytes", **condition}})
@@ -124,7 +161,9 @@ def test_temporal_ordered_goes_by_event_time(tmp_path: Path) -> None:
     rules = build(tmp_path, {"type": "temporal_ordered", "rules": ["r0", "r1", "r2"]})
     assert fired(run(rules, [event(0, "k0"), event(10, "k1"), event(20, "k2")])) == [20]
     assert not run(rules, [event(0, "k0"), event(10, "k2"), event(20, "k1")])
-    assert run(rules, [event(10, "k1"), event(20, "k2"), event(0, "k0")]), "arrival does not matter, the late one completes it"
+    assert run(rules, [event(10, "k1"), event(20, "k2"), event(0, "k0")]), (
+        "arrival does not matter, the late one completes it"
+    )
     assert run(rules, [event(0, "k0"), *[event(1 + n, "k2") for n in range(5)], event(10, "k1"), event(20, "k2")])
     assert not run(rules, [event(0, "k0"), event(30, "k1"), event(61, "k2")])
 
@@ -200,7 +239,9 @@ def test_windows_stay_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert found[0].extra["saturated"] == "1"
     assert found[0].count == 400, "coarser, but nothing lost"
     spray = build(tmp_path, {"type": "value_count", "condition": {"field": "user.name", "gte": 40}})
-    events = [event(n / 10, **{"user.name": "same"}) for n in range(200)] + [event(30 + n / 10, **{"user.name": f"u{n}"}) for n in range(60)]
+    events = [event(n / 10, **{"user.name": "same"}) for n in range(200)] + [
+        event(30 + n / 10, **{"user.name": f"u{n}"}) for n in range(60)
+    ]
     assert run(spray, events), "a flood of one value does not push out the others"
 
 
@@ -217,7 +258,10 @@ def test_folding_and_findings_do_not_depend_on_batch_cuts(tmp_path: Path) -> Non
     seed = 20261020
     rng = random.Random(seed)
     rules = build(tmp_path, {"type": "event_count", "condition": {"gte": 8}, "generate": True})
-    events = [event(rng.randrange(900) // 1.0, ip=f"192.0.2.{rng.randrange(4)}", kind=f"k{rng.randrange(3)}") for _ in range(600)]
+    events = [
+        event(rng.randrange(900) // 1.0, ip=f"192.0.2.{rng.randrange(4)}", kind=f"k{rng.randrange(3)}")
+        for _ in range(600)
+    ]
     events.sort(key=lambda e: e.timestamp + rng.random() * 20)  # a little out of order
     whole = totals(rules.facts(locate(events)))
     whole_found = [msgspec.to_builtins(f) for f in run(rules, events)]
@@ -230,7 +274,9 @@ def test_folding_and_findings_do_not_depend_on_batch_cuts(tmp_path: Path) -> Non
 
 def test_hits_are_folded_per_key_and_minute(tmp_path: Path) -> None:
     rules = build(tmp_path, {"type": "event_count", "condition": {"gte": 8}, "generate": True})
-    facts = [f for f in rules.facts(locate([event(30), event(10), event(20), event(70), event(40)])) if f.detector == BASE[0]]
+    facts = [
+        f for f in rules.facts(locate([event(30), event(10), event(20), event(70), event(40)])) if f.detector == BASE[0]
+    ]
     assert [(f.count, f.first - START, f.last - START) for f in facts] == [(4, 10, 40), (1, 70, 70)]
     assert [e.time - START for e in facts[0].evidence] == [30, 10, 20], "the first in arrival order"
     assert facts[0].entities == (("address", "192.0.2.1"),)

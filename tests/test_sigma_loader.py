@@ -16,9 +16,7 @@ def write(path: Path, text: str) -> Path:
 
 
 def rule(number: int, *, extra: str = "", detection: str = "{s: {A: x}, condition: s}", name: str = "") -> str:
-    return (
-        f"title: rule {number}\nid: {IDS[number]}\n{f'name: {name}' if name else 'status: test'}\nlogsource: {{product: test}}\n{extra}detection: {detection}\n"
-    )
+    return f"title: rule {number}\nid: {IDS[number]}\n{f'name: {name}' if name else 'status: test'}\nlogsource: {{product: test}}\n{extra}detection: {detection}\n"
 
 
 def faults(path: Path) -> list[tuple[int, str]]:
@@ -35,7 +33,11 @@ def faults(path: Path) -> list[tuple[int, str]]:
         ("title: a\ntitle: b\n", 2, "'title' stands twice"),
         (rule(1, extra="level: hihg\n"), 5, "did you mean 'high'"),
         (rule(1, extra="levle: high\n"), 5, "did you mean 'level'"),
-        (rule(1, extra="status_: test\nstatus: testing\n").replace("status: test\n", "", 1), 4, "unknown key 'status_'"),
+        (
+            rule(1, extra="status_: test\nstatus: testing\n").replace("status: test\n", "", 1),
+            4,
+            "unknown key 'status_'",
+        ),
         (rule(1, detection="\n  s:\n    A: x\n    A: y\n  condition: s"), 8, "'A' stands twice"),
         (rule(1, detection="\n  s:\n    A: x\n    B|startwith: y\n  condition: s"), 8, "did you mean 'startswith'"),
         (rule(1, detection="\n  s:\n    A: x\n  condition: s and other"), 8, "other"),
@@ -49,7 +51,11 @@ def faults(path: Path) -> list[tuple[int, str]]:
         (rule(1, extra="reason: {fr: x}\n"), 5, "unknown language 'fr'"),
         (rule(1, extra="entity: source.ip\n"), 5, "entity must be a list"),
         (rule(1, extra="tests:\n  - name: a\n    match: true\n    lines: [x]\n"), 8, "needs the parser"),
-        (rule(1, extra="tests:\n  - name: a\n    match: true\n    events: []\n    sorce: x\n"), 9, "did you mean 'source'"),
+        (
+            rule(1, extra="tests:\n  - name: a\n    match: true\n    events: []\n    sorce: x\n"),
+            9,
+            "did you mean 'source'",
+        ),
         (rule(1).replace(IDS[1], "no-uuid"), 2, "needs an id"),
         ("title: a\nid: " + IDS[1] + "\nlogsource: {product: x}\n", 1, "a rule needs detection"),
         (rule(1) + "---\n" + rule(1), 8, "already that of"),
@@ -114,13 +120,26 @@ def test_aliases_that_unfold_without_end_are_refused(tmp_path: Path) -> None:
     assert any("aliases" in said for _, said in faults(write(tmp_path / "r.yml", "\n".join(lines))))
 
 
-@pytest.mark.parametrize("text", ["title: !!python/object/apply:os.getcwd []\n", "\x00", "a: " + "[" * 5000, "? [a]\n: b\n", "title: 5\nid: 6\n"])
+@pytest.mark.parametrize(
+    "text",
+    ["title: !!python/object/apply:os.getcwd []\n", "\x00", "a: " + "[" * 5000, "? [a]\n: b\n", "title: 5\nid: 6\n"],
+)
 def test_hostile_files_are_faults(tmp_path: Path, text: str) -> None:
     assert faults(write(tmp_path / "r.yml", text))
 
 
 @pytest.mark.parametrize(
-    "detection", ["5", "[]", "{condition: s}", "{s: 5, condition: s}", "{s: {A: {b: c}}, condition: s}", "{s: {A: x}}", "{s: {5: x}, condition: s}", "{s: {A: x}, condition: 5}"]
+    "detection",
+    [
+        "5",
+        "[]",
+        "{condition: s}",
+        "{s: 5, condition: s}",
+        "{s: {A: {b: c}}, condition: s}",
+        "{s: {A: x}}",
+        "{s: {5: x}, condition: s}",
+        "{s: {A: x}, condition: 5}",
+    ],
 )
 def test_odd_shapes_are_faults_or_rules(tmp_path: Path, detection: str) -> None:
     loaded = RuleSet.load([write(tmp_path / "r.yml", rule(1, detection=detection))], strict=False)
@@ -160,7 +179,10 @@ def test_filter_narrows_a_rule(tmp_path: Path) -> None:
     assert not hits(rules, [event_of({**event, "B": "ok"})], ["l"])
 
 
-@pytest.mark.parametrize(("target", "condition", "message"), [("base", "sel", "must begin with `not`"), ("bsae", "not sel", "did you mean 'base'")])
+@pytest.mark.parametrize(
+    ("target", "condition", "message"),
+    [("base", "sel", "must begin with `not`"), ("bsae", "not sel", "did you mean 'base'")],
+)
 def test_filter_faults(tmp_path: Path, target: str, condition: str, message: str) -> None:
     write(tmp_path / "r.yml", rule(1, name="base"))
     write(tmp_path / "f.yml", FILTER.format(id=IDS[2], target=target, condition=condition))

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from ipaddress import ip_address
 from typing import Any
 
 from connectors import accesslog
@@ -104,9 +105,9 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
             event_action=action,
             message=message,
             host_name=envelope.host,
-            source_ip=source,
+            source_ip=source if ttl is not None else _short(source),
             source_port=int(sport) if sport is not None else None,
-            destination_ip=destination,
+            destination_ip=destination if ttl is not None else _short(destination),
             destination_port=int(dport) if dport is not None else None,
             network_transport=_PROTOCOLS.get(protocol) or protocol.lower(),
             fields=fields,
@@ -167,9 +168,9 @@ def _unusual(message: str, at: float | None, received: float, app: str | None, h
         event_action=action,
         message=message,
         host_name=host,
-        source_ip=pairs.get("SRC") or None,
+        source_ip=_short(pairs.get("SRC", "")),
         source_port=_port(pairs.get("SPT")),
-        destination_ip=pairs.get("DST") or None,
+        destination_ip=_short(pairs.get("DST", "")),
         destination_port=_port(pairs.get("DPT")),
         network_transport=_PROTOCOLS.get(protocol) or protocol.lower() or None,
         fields=fields,
@@ -185,6 +186,16 @@ _INTEGERS = {
     "TYPE": "iptables.icmp.type",
     "CODE": "iptables.icmp.code",
 }
+
+
+def _short(address: str) -> str | None:
+    """The kernel writes IPv6 addresses in full; everyone else, and so the rules, writes them short."""
+    if ":" not in address:
+        return address or None
+    try:
+        return ip_address(address).compressed
+    except ValueError:
+        return address
 
 
 def _port(text: str | None) -> int | None:

@@ -109,7 +109,7 @@ _QUOTED = re.compile(r"['`]([^'`]{0,256})'")
 _LOGIND = re.compile(r"New session (\S+) of user (.*?)\.?(?: of .*)?")
 _LOGIND_END = re.compile(r"(?:Removed session|Session) ([^\s.]+)(?: logged out)?.*", re.DOTALL)
 _LOGIN_FAILED = re.compile(r"FAILED LOGIN (?:SESSION )?.*?(?:\bFROM (\S+) )?FOR '?([^',]*)'?.*")
-_LOGIN_DONE = re.compile(r"(?:(ROOT) )?LOGIN ON '?(\S+?)'?(?: BY '?(\S+?)'?)?(?: FROM (\S+))?")
+_LOGIN_DONE = re.compile(r"(?:(ROOT) )?LOGIN +(?:ON|on) '?(\S+?)'?(?: (?:BY|by) '?(\S+?)'?)?(?: (?:FROM|from) (\S+))?")
 _DROPBEAR = re.compile(
     r"(?:(PAM |Password |Pubkey )auth succeeded|Bad (?:PAM )?password attempt|Login attempt)"
     r" (?:for|by) (?:nonexistent user|a? ?nonexistent user|'(.*)')(?: with (?:\w+ )?key .*)? from (\S+?):(\d{1,5})",

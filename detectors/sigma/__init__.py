@@ -167,7 +167,13 @@ class RuleSet:
         return found
 
     def _note(
-        self, located: Located, i: int, event: Event, plan: _Plan, folded: dict[tuple[Any, ...], Fact], taken: dict[tuple[str, str, int], int]
+        self,
+        located: Located,
+        i: int,
+        event: Event,
+        plan: _Plan,
+        folded: dict[tuple[Any, ...], Fact],
+        taken: dict[tuple[str, str, int], int],
     ) -> None:
         """Adds a hit to the facts of the batch."""
         time = event.timestamp
@@ -178,7 +184,7 @@ class RuleSet:
             item = _joined(event, feed.items) if feed.items else ""
             if key is None or item is None:
                 continue  # without its group there is no window that the hit belongs to
-            place = (feed.detector, key, item, time, step)
+            place: tuple[Any, ...] = (feed.detector, key, item, time, step)
             fact = folded.get(place)
             if fact is not None:
                 fact.count += 1

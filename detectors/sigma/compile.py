@@ -43,7 +43,9 @@ from connectors.events import ECS_ATTRIBUTES, Event
 from detectors.sigma.logsource import CODE_FIELDS, FALLBACKS
 
 CIDR_MEMO_MAX = 65_536  # remembered answers per network condition
-SEARCH_MEMO_MAX = 16_384  # remembered answers per regular expression: values repeat, and a call into RE2 costs microseconds
+SEARCH_MEMO_MAX = (
+    16_384  # remembered answers per regular expression: values repeat, and a call into RE2 costs microseconds
+)
 SEARCH_MEMO_CHARS_MAX = 512  # longer values are not remembered
 CHAIN_MAX = 24  # literals written out as an `or` chain; more are tried by one any()
 MERGED_MAX = 16  # regular expressions on one field joined into one
@@ -206,7 +208,9 @@ def _leaf(field: str, value: Any) -> Node:
             return TimePart(value.number.timestamp_part.name.lower(), value.op.name.lower(), value.number.number)
         return Compare(field, value.op.name.lower(), value.number.number)
     if isinstance(value, SigmaFieldReference):
-        return Reference(field, value.field, "startswith" if value.starts_with else "endswith" if value.ends_with else "equals")
+        return Reference(
+            field, value.field, "startswith" if value.starts_with else "endswith" if value.ends_with else "equals"
+        )
     if isinstance(value, SigmaExists):
         return Exists(field, bool(value))
     raise RuleError(f"a value of kind {type(value).__name__} cannot be matched")
@@ -216,7 +220,9 @@ def _string(field: str, value: SigmaString, *, cased: bool) -> Node:
     parts: list[str | SpecialChars] = []
     for part in value.s:
         if isinstance(part, Placeholder):
-            raise RuleError(f"the placeholder %{part.name}% has no values: the modifier `expand` has no source here", part.name)
+            raise RuleError(
+                f"the placeholder %{part.name}% has no values: the modifier `expand` has no source here", part.name
+            )
         text = part if isinstance(part, SpecialChars) or cased else part.lower()
         if text == SpecialChars.WILDCARD_MULTI and parts and parts[-1] == SpecialChars.WILDCARD_MULTI:
             continue
@@ -343,7 +349,7 @@ ABSENT = "\udfff"  # the text of a missing value: a lone surrogate, which no lit
 def written(value: Any) -> str | Many:
     """A value as it is written, its case kept."""
     if value.__class__ is str:
-        return value  # type: ignore[no-any-return]
+        return value
     if value is None:
         return ABSENT
     if isinstance(value, bool):
@@ -403,7 +409,7 @@ class Search:
         self._memo: dict[str, bool] = {ABSENT: False}
 
     def found(self, value: str | Many) -> bool:
-        known = self._memo.get(value) if value.__class__ is str else None  # type: ignore[arg-type]
+        known = self._memo.get(value) if value.__class__ is str else None
         if known is not None:
             return known
         if isinstance(value, Many):
@@ -492,7 +498,11 @@ def refers(left: str | Many, right: str | Many, op: str) -> bool:
         for other in rights:
             if one is ABSENT or other is ABSENT:
                 continue
-            if one == other or (op == "startswith" and one.startswith(other)) or (op == "endswith" and one.endswith(other)):
+            if (
+                one == other
+                or (op == "startswith" and one.startswith(other))
+                or (op == "endswith" and one.endswith(other))
+            ):
                 return True
     return False
 
@@ -503,7 +513,9 @@ def time_part(event: Event, part: str, op: Callable[[Any, Any], bool], number: f
 
 # what a keyword is searched in: all values, but not the names that our parsers gave the event
 _SEARCHED = tuple(
-    name for name in Event.__struct_fields__ if name not in {"timestamp", "event_module", "event_dataset", "event_category", "event_type", "fields"}
+    name
+    for name in Event.__struct_fields__
+    if name not in {"timestamp", "event_module", "event_dataset", "event_category", "event_type", "fields"}
 )
 
 
@@ -553,7 +565,17 @@ def getter(name: str) -> Callable[[Event], Any]:
 
 # --- generation -------------------------------------------------------------------------------------------------
 
-_COSTS: dict[type, int] = {Const: 0, Compare: 4, Reference: 5, Exists: 1, Present: 1, Null: 2, TimePart: 8, Network: 6, Pattern: 30}
+_COSTS: dict[type, int] = {
+    Const: 0,
+    Compare: 4,
+    Reference: 5,
+    Exists: 1,
+    Present: 1,
+    Null: 2,
+    TimePart: 8,
+    Network: 6,
+    Pattern: 30,
+}
 
 
 def _cost(node: Node) -> int:
@@ -611,16 +633,22 @@ class _Source:
                 continue
             have.add((kind, field))
             if field == "":
-                self.lines.append(f"{indent}{self.name(kind, field)} = {'keywords' if kind == 't' else 'cased_keywords'}(event)")
+                self.lines.append(
+                    f"{indent}{self.name(kind, field)} = {'keywords' if kind == 't' else 'cased_keywords'}(event)"
+                )
                 continue
             raw = self.name("r", field)
             if ("r", field) not in have or kind == "r":
                 have.add(("r", field))
                 self._read(raw, field, indent)
             if kind == "t":
-                self.lines.append(f"{indent}{self.name('t', field)} = {raw}.lower() if {raw}.__class__ is str else text({raw})")
+                self.lines.append(
+                    f"{indent}{self.name('t', field)} = {raw}.lower() if {raw}.__class__ is str else text({raw})"
+                )
             elif kind == "w":
-                self.lines.append(f"{indent}{self.name('w', field)} = {raw} if {raw}.__class__ is str else written({raw})")
+                self.lines.append(
+                    f"{indent}{self.name('w', field)} = {raw} if {raw}.__class__ is str else written({raw})"
+                )
 
     def _read(self, variable: str, field: str, indent: str) -> None:
         attribute = ECS_ATTRIBUTES.get(field)
@@ -633,7 +661,9 @@ class _Source:
             inner = indent + " " * (depth + 1)
             self.lines.append(f"{indent}{' ' * depth}if {variable} is None:")
             attribute = ECS_ATTRIBUTES.get(other)
-            self.lines.append(f"{inner}{variable} = " + (f"event.{attribute}" if attribute else f"get({self.constant(other)})"))
+            self.lines.append(
+                f"{inner}{variable} = " + (f"event.{attribute}" if attribute else f"get({self.constant(other)})")
+            )
 
     # expressions
 
@@ -718,7 +748,9 @@ class _Source:
                 groups.setdefault((arg.field, arg.op, arg.cased), []).append(arg.value)
             else:
                 rest.append(arg)
-        for (field, op, cased), literals in sorted(groups.items(), key=lambda g: ("equals", "startswith", "endswith", "contains").index(g[0][1])):
+        for (field, op, cased), literals in sorted(
+            groups.items(), key=lambda g: ("equals", "startswith", "endswith", "contains").index(g[0][1])
+        ):
             variable = self.name("w" if cased else "t", field)
             if op in {"startswith", "endswith"}:
                 yield f"{variable}.{op}({self.constant(tuple(literals) if len(literals) > 1 else literals[0])})"
@@ -734,7 +766,11 @@ class _Source:
                 patterns.setdefault(arg.field, []).append(arg.regex)
         for field, regexes in patterns.items():
             if len(regexes) > 1:  # one pass over the value instead of several
-                rest = [arg for arg in rest if not (isinstance(arg, Pattern) and arg.field == field and arg.regex in regexes)]
+                rest = [
+                    arg
+                    for arg in rest
+                    if not (isinstance(arg, Pattern) and arg.field == field and arg.regex in regexes)
+                ]
                 rest.append(Pattern(field, "|".join(f"(?:{regex})" for regex in regexes[:MERGED_MAX]), raw=True))
                 rest += [Pattern(field, regex, raw=True) for regex in regexes[MERGED_MAX:]]
         yield from (self.expression(arg) for arg in sorted(rest, key=_cost))
@@ -751,7 +787,12 @@ def _integer(node: Node) -> int | None:
 
 def _word(node: Text) -> bool:
     """Whether this compares one of the tuple attributes, which can be asked as they are."""
-    return node.op == "equals" and not node.cased and node.value != "" and ECS_ATTRIBUTES.get(node.field) in TUPLE_ATTRIBUTES
+    return (
+        node.op == "equals"
+        and not node.cased
+        and node.value != ""
+        and ECS_ATTRIBUTES.get(node.field) in TUPLE_ATTRIBUTES
+    )
 
 
 def generate(conditions: Sequence[tuple[int, Node]]) -> Callable[[Event], list[int] | None]:

@@ -117,7 +117,10 @@ class _Session:
             table = self._tables.get(plan.rule.id)
             if table is None:
                 table = self._tables[plan.rule.id] = self._store.table(
-                    f"sigma/{plan.rule.id}", Window, entries_max=KEYS_MAX, idle_max_s=2 * plan.correlation.window_s + 120
+                    f"sigma/{plan.rule.id}",
+                    Window,
+                    entries_max=KEYS_MAX,
+                    idle_max_s=2 * plan.correlation.window_s + 120,
                 )
             window = table.get(fact.key) or Window()
             self._touched[place] = window
@@ -234,7 +237,9 @@ def _endpoints(spec: Correlation, window: Window, time: float) -> Iterator[float
     if spec.type == "value_count":
         ends = [at for at in window.latest.values() if time <= at <= limit]
     elif spec.type in {"temporal", "temporal_ordered"}:
-        ends = sorted({at for times in window.times.values() for at in times[bisect.bisect_left(times, time) :] if at <= limit})
+        ends = sorted(
+            {at for times in window.times.values() for at in times[bisect.bisect_left(times, time) :] if at <= limit}
+        )
     else:
         first = bisect.bisect_left(window.entries, (time,))
         ends = [entry[0] for entry in window.entries[first : first + LATE_ENDPOINTS_MAX] if entry[0] <= limit]
@@ -251,13 +256,17 @@ def _measure(spec: Correlation, window: Window, end: float) -> float | None:
             return len(latest)
         return sum(start <= at <= end for at in latest.values())
     if spec.type == "temporal":
-        seen = {n for n, times in window.times.items() if (i := bisect.bisect_right(times, end)) and times[i - 1] >= start}
+        seen = {
+            n for n, times in window.times.items() if (i := bisect.bisect_right(times, end)) and times[i - 1] >= start
+        }
         if spec.expression is not None:
             return len(seen) if _holds(spec.expression, seen) else None
         return len({spec.rules[n] for n in seen})
     if spec.type == "temporal_ordered":
         return _ordered(spec, window, start, end)
-    inside = window.entries[bisect.bisect_left(window.entries, (start,)) : bisect.bisect_right(window.entries, (end, math.inf))]
+    inside = window.entries[
+        bisect.bisect_left(window.entries, (start,)) : bisect.bisect_right(window.entries, (end, math.inf))
+    ]
     if spec.type == "event_count":
         return sum(entry[1] for entry in inside)
     numbers: list[tuple[float, int]] = []
@@ -336,7 +345,10 @@ def _finding(plan: _Plan, window: Window, fact: Fact, count: float, *, continues
     if spec.type == "value_count":
         first = min((at for at in window.latest.values() if at >= start), default=first)
     elif spec.type in {"temporal", "temporal_ordered"}:
-        first = min((at for times in window.times.values() for at in times[bisect.bisect_left(times, start) :][:1]), default=first)
+        first = min(
+            (at for times in window.times.values() for at in times[bisect.bisect_left(times, start) :][:1]),
+            default=first,
+        )
     elif (place := bisect.bisect_left(window.entries, (start,))) < len(window.entries):
         first = window.entries[place][0]
     extra: dict[str, str] = dict(fact.extra)
@@ -371,5 +383,11 @@ def _upwards(plan: _Plan, above: _Plan, result: Fact) -> Fact:
     key = JOIN.join(values[name] for name in above.correlation.groups[number])
     item = JOIN.join(values.get(name, "") for name in above.correlation.items)
     return msgspec.structs.replace(
-        result, detector=f"{above.rule.id}<{plan.rule.id}", key=key, item=item, first=result.last, count=1, extra=dict(result.extra)
+        result,
+        detector=f"{above.rule.id}<{plan.rule.id}",
+        key=key,
+        item=item,
+        first=result.last,
+        count=1,
+        extra=dict(result.extra),
     )

@@ -60,8 +60,33 @@ TACTICS = {
     "impact": "TA0040",
 }
 _RULE_KEYS = frozenset(
-    "title id name related taxonomy status description license references author date modified logsource detection fields "
-    "falsepositives level tags scope correlation filter regression_tests_path simulation custom action".split()
+    [
+        "action",
+        "author",
+        "correlation",
+        "custom",
+        "date",
+        "description",
+        "detection",
+        "falsepositives",
+        "fields",
+        "filter",
+        "id",
+        "level",
+        "license",
+        "logsource",
+        "modified",
+        "name",
+        "references",
+        "regression_tests_path",
+        "related",
+        "scope",
+        "simulation",
+        "status",
+        "tags",
+        "taxonomy",
+        "title",
+    ]
 )
 OWN_KEYS = frozenset({"title_de", "description_de", "entity", "reason", "tests"})
 _TEST_KEYS = frozenset({"name", "match", "source", "lines", "event", "events"})
@@ -84,7 +109,7 @@ class Fault(msgspec.Struct, frozen=True, order=True):
         return f"{self.path}:{self.line}: {self.message}" + (f" (rule {self.rule})" if self.rule else "")
 
 
-class RuleFaults(ValueError):
+class RuleFaults(ValueError):  # noqa: N818 -- it is the list of faults
     """All faults of all rule files of one load."""
 
     def __init__(self, faults: Sequence[Fault]) -> None:
@@ -153,25 +178,25 @@ class _Loader(yaml.CSafeLoader):
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> Mapped:
-    loader.flatten_mapping(node)  # type: ignore[no-untyped-call]
+    loader.flatten_mapping(node)
     found = Mapped()
     found.line = node.start_mark.line + 1
     found.lines = {}
     for key_node, value_node in node.value:
-        key = loader.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+        key = loader.construct_object(key_node, deep=True)
         line = key_node.start_mark.line + 1
         if not isinstance(key, str | int | float | bool | None):
             loader.faults.append((line, "a key must be plain text"))
             continue
         if key in found:
             loader.faults.append((line, f"the key {key!r} stands twice in one map (first in line {found.lines[key]})"))
-        found[key] = loader.construct_object(value_node, deep=True)  # type: ignore[no-untyped-call]
+        found[key] = loader.construct_object(value_node, deep=True)
         found.lines[key] = line
     return found
 
 
 def _integer(loader: _Loader, node: yaml.ScalarNode) -> int | str:
-    number = loader.construct_yaml_int(node)  # type: ignore[no-untyped-call]
+    number = loader.construct_yaml_int(node)
     return str(node.value) if abs(number) > 2**53 and str(number) == node.value else int(number)
 
 
@@ -203,7 +228,9 @@ def files(paths: Sequence[Path]) -> list[Path]:
     found: dict[Path, None] = {}
     for path in paths:
         if path.is_dir():
-            found.update(dict.fromkeys(sorted(p for p in path.rglob("*") if p.suffix in {".yml", ".yaml"} and p.is_file())))
+            found.update(
+                dict.fromkeys(sorted(p for p in path.rglob("*") if p.suffix in {".yml", ".yaml"} and p.is_file()))
+            )
         else:
             found[path] = None
     return list(found)
@@ -262,7 +289,7 @@ def _documents(path: Path, faults: list[Fault]) -> Iterator[_Document]:
     loader.faults = []
     try:
         while loader.check_data():  # type: ignore[no-untyped-call]
-            body = loader.get_data()  # type: ignore[no-untyped-call]
+            body = loader.get_data()
             if body is None:
                 continue
             if not isinstance(body, Mapped):
@@ -278,7 +305,7 @@ def _documents(path: Path, faults: list[Fault]) -> Iterator[_Document]:
         problem = getattr(fault, "problem", None) or str(fault) or "too deep"
         faults.append(Fault(str(path), mark.line + 1 if mark else 1, f"is no YAML: {problem}"))
     finally:
-        loader.dispose()  # type: ignore[no-untyped-call]
+        loader.dispose()
 
 
 def _fault(faults: list[Fault], document: _Document, key: str, message: str, within: Mapped | None = None) -> None:
@@ -311,7 +338,13 @@ def _check(document: _Document, faults: list[Fault]) -> None:
     else:
         for key in reason:
             if key not in {"de", "en"}:
-                _fault(faults, document, key, f"unknown language {key!r}; known are 'de' and 'en'", reason if isinstance(reason, Mapped) else None)
+                _fault(
+                    faults,
+                    document,
+                    key,
+                    f"unknown language {key!r}; known are 'de' and 'en'",
+                    reason if isinstance(reason, Mapped) else None,
+                )
     _check_tests(document, faults)
     logsource = body.get("logsource")
     if isinstance(logsource, Mapped):
@@ -321,11 +354,16 @@ def _check(document: _Document, faults: list[Fault]) -> None:
     detection = body.get("detection")
     if isinstance(detection, Mapped):
         for item, line in _items(detection):
-            for modifier in str(item).split("|")[1:]:
-                if modifier not in modifier_mapping:
-                    faults.append(
-                        Fault(document.path, line, f"unknown modifier {modifier!r}{nearest(modifier, frozenset(modifier_mapping))}", document.rule)
-                    )
+            faults.extend(
+                Fault(
+                    document.path,
+                    line,
+                    f"unknown modifier {modifier!r}{nearest(modifier, frozenset(modifier_mapping))}",
+                    document.rule,
+                )
+                for modifier in str(item).split("|")[1:]
+                if modifier not in modifier_mapping
+            )
 
 
 def _check_tests(document: _Document, faults: list[Fault]) -> None:
@@ -347,7 +385,9 @@ def _check_tests(document: _Document, faults: list[Fault]) -> None:
             if isinstance(entry, Mapped):
                 for key in entry:
                     if key not in _REPEAT_KEYS:
-                        _fault(faults, document, key, f"unknown key {key!r} of a line{nearest(key, _REPEAT_KEYS)}", entry)
+                        _fault(
+                            faults, document, key, f"unknown key {key!r} of a line{nearest(key, _REPEAT_KEYS)}", entry
+                        )
             elif not isinstance(entry, str):
                 _fault(faults, document, "lines", "a line must be text", test)
 
@@ -388,7 +428,9 @@ def _place(detection: Any, message: str, about: str = "") -> int | None:
 
 
 # what `_check` has already said, with the exact line
-_SAID = frozenset({"SigmaModifierError", "SigmaLevelError", "SigmaStatusError", "SigmaIdentifierError", "SigmaTitleError"})
+_SAID = frozenset(
+    {"SigmaModifierError", "SigmaLevelError", "SigmaStatusError", "SigmaIdentifierError", "SigmaTitleError"}
+)
 
 
 def _report(faults: list[Fault], document: _Document, fault: Exception, detection: Any) -> None:
@@ -401,7 +443,10 @@ def _report(faults: list[Fault], document: _Document, fault: Exception, detectio
         line = detection.at("condition") if isinstance(detection, Mapped) else None
         if isinstance(detection, Mapped):
             names = frozenset(str(name) for name in detection if name != "condition")
-            unknown = next((w for w in _WORD.findall(message) if w not in names and nearest(w, names) and f"'{w}'" in message), None)
+            unknown = next(
+                (w for w in _WORD.findall(message) if w not in names and nearest(w, names) and f"'{w}'" in message),
+                None,
+            )
             if unknown is not None:
                 message += nearest(unknown, names)
     line = line or _place(detection, message, about)
@@ -436,7 +481,9 @@ def _common(document: _Document, kind: str) -> dict[str, Any]:
         "author": str(body.get("author") or ""),
         "tags": tags,
         "attack": tuple(attack),
-        "falsepositives": tuple(str(each) for each in (falsepositives if isinstance(falsepositives, list) else [falsepositives])),
+        "falsepositives": tuple(
+            str(each) for each in (falsepositives if isinstance(falsepositives, list) else [falsepositives])
+        ),
         "path": document.path,
         "line": body.line,
         "version": hashlib.sha256(_canonical(body)).hexdigest(),
@@ -450,7 +497,9 @@ def _common(document: _Document, kind: str) -> dict[str, Any]:
 
 
 def _canonical(body: Any) -> bytes:
-    return yaml.dump(_plain(body), Dumper=yaml.CSafeDumper, sort_keys=True, allow_unicode=True).encode("utf-8", "surrogatepass")
+    return yaml.dump(_plain(body), Dumper=yaml.CSafeDumper, sort_keys=True, allow_unicode=True).encode(
+        "utf-8", "surrogatepass"
+    )
 
 
 def _plain(node: Any) -> Any:
@@ -475,7 +524,13 @@ def _condition(document: _Document, body: dict[str, Any], detection: Any, faults
     except (SigmaError, RuleError) as fault:
         _report(faults, document, fault, detection)
         return None
-    except (TypeError, AttributeError, KeyError, ValueError, RecursionError) as fault:  # shapes that pySigma does not check
+    except (
+        TypeError,
+        AttributeError,
+        KeyError,
+        ValueError,
+        RecursionError,
+    ) as fault:  # shapes that pySigma does not check
         _report(faults, document, ValueError(f"the rule has a shape that Sigma does not know: {fault}"), detection)
         return None
     return simplify(trees[0] if len(trees) == 1 else Or(tuple(trees)), None)
@@ -491,7 +546,11 @@ def _rule(document: _Document, faults: list[Fault]) -> _Draft | None:
     node = _condition(document, _stripped(body), body["detection"], faults)
     if node is None or len(faults) > before or not isinstance(body.get("title"), str) or "id" not in body:
         return None
-    return _Draft(document, Rule(**_common(document, "rule"), alerts=True, fields=fields_of(node), condition=node, correlation=None), [])
+    return _Draft(
+        document,
+        Rule(**_common(document, "rule"), alerts=True, fields=fields_of(node), condition=node, correlation=None),
+        [],
+    )
 
 
 def _strings(value: Any) -> list[str] | None:
@@ -509,9 +568,17 @@ def _correlation(document: _Document, faults: list[Fault]) -> _Draft | None:
     before = len(faults)
     for key in spec:
         if key not in _CORRELATION_KEYS:
-            _fault(faults, document, key, f"unknown key {key!r} of a correlation{nearest(key, _CORRELATION_KEYS)}", spec)
+            _fault(
+                faults, document, key, f"unknown key {key!r} of a correlation{nearest(key, _CORRELATION_KEYS)}", spec
+            )
     if spec.get("type") not in CORRELATION_TYPES:
-        _fault(faults, document, "type", f"{spec.get('type')!r} is no correlation type{nearest(spec.get('type'), CORRELATION_TYPES)}", spec)
+        _fault(
+            faults,
+            document,
+            "type",
+            f"{spec.get('type')!r} is no correlation type{nearest(spec.get('type'), CORRELATION_TYPES)}",
+            spec,
+        )
     condition = spec.get("condition")
     conditions: list[tuple[str, float]] = []
     if isinstance(condition, Mapped):
@@ -521,13 +588,21 @@ def _correlation(document: _Document, faults: list[Fault]) -> _Draft | None:
             elif key in OPERATORS:
                 _fault(faults, document, key, f"{value!r} is no number", condition)
             elif key not in {"field", "percentile"}:
-                _fault(faults, document, key, f"unknown key {key!r} of a condition{nearest(key, frozenset(OPERATORS) | {'field', 'percentile'})}", condition)
+                _fault(
+                    faults,
+                    document,
+                    key,
+                    f"unknown key {key!r} of a condition{nearest(key, frozenset(OPERATORS) | {'field', 'percentile'})}",
+                    condition,
+                )
     if len(faults) > before:
         return None
     # pySigma knows one comparison per condition; the specification allows a range
     single = dict(spec)
     if isinstance(condition, Mapped) and len(conditions) > 1:
-        single["condition"] = {k: v for k, v in condition.items() if k not in OPERATORS} | {conditions[0][0]: conditions[0][1]}
+        single["condition"] = {k: v for k, v in condition.items() if k not in OPERATORS} | {
+            conditions[0][0]: conditions[0][1]
+        }
     try:
         parsed = SigmaCorrelationRule.from_dict({**_stripped(body), "correlation": single}, collect_errors=True)
         problems: list[Exception] = list(parsed.errors)
@@ -537,7 +612,14 @@ def _correlation(document: _Document, faults: list[Fault]) -> _Draft | None:
         problems = [ValueError(f"the correlation has a shape that Sigma does not know: {fault}")]
     for problem in problems:
         message = str(problem).split(" in file ")[0]
-        key = next((k for k in ("timespan", "group-by", "aliases", "generate", "condition", "rules") if k.replace("-", " ") in message.lower().replace("-", " ")), "type")
+        key = next(
+            (
+                k
+                for k in ("timespan", "group-by", "aliases", "generate", "condition", "rules")
+                if k.replace("-", " ") in message.lower().replace("-", " ")
+            ),
+            "type",
+        )
         _fault(faults, document, key, message, spec)
     if problems:
         return None
@@ -563,7 +645,11 @@ def _correlation(document: _Document, faults: list[Fault]) -> _Draft | None:
         for reference in mapping:
             if reference not in references:
                 _fault(
-                    faults, document, "aliases", f"the alias {name!r} names {reference!r}, which is not among the rules{nearest(reference, frozenset(references))}", spec
+                    faults,
+                    document,
+                    "aliases",
+                    f"the alias {name!r} names {reference!r}, which is not among the rules{nearest(reference, frozenset(references))}",
+                    spec,
                 )
     group_by = tuple(parsed.group_by or ())
     groups = tuple(tuple(aliases.get(name, {}).get(reference, name) for name in group_by) for reference in references)
@@ -606,7 +692,11 @@ def _filter(document: _Document, named: dict[str, _Draft], drafts: list[_Draft],
         return
     if not str(spec.get("condition", "")).lstrip("( ").startswith("not "):
         _fault(
-            faults, document, "condition", "a filter's condition must begin with `not`: tools disagree on what the bare selection means, and it would keep only what was to be left out", spec
+            faults,
+            document,
+            "condition",
+            "a filter's condition must begin with `not`: tools disagree on what the bare selection means, and it would keep only what was to be left out",
+            spec,
         )
         return
     targets = spec.get("rules", "any")
@@ -617,7 +707,13 @@ def _filter(document: _Document, named: dict[str, _Draft], drafts: list[_Draft],
     if wanted != ["any"]:
         for name in wanted:
             if name.lower() not in named and name not in named:
-                _fault(faults, document, "rules", f"the filter names an unknown rule {name!r}{nearest(name, frozenset(named))}", spec)
+                _fault(
+                    faults,
+                    document,
+                    "rules",
+                    f"the filter names an unknown rule {name!r}{nearest(name, frozenset(named))}",
+                    spec,
+                )
     detection = Mapped({key: value for key, value in spec.items() if key != "rules"})
     detection.line, detection.lines = spec.line, spec.lines
     rule = {"title": body.get("title", "filter"), "logsource": body["logsource"], "detection": detection}
@@ -626,17 +722,28 @@ def _filter(document: _Document, named: dict[str, _Draft], drafts: list[_Draft],
         return
     logsource = body["logsource"]
     for draft in drafts:
-        hit = wanted == ["any"] or draft.rule.id in {name.lower() for name in wanted} or (draft.rule.name and draft.rule.name in wanted)
+        hit = (
+            wanted == ["any"]
+            or draft.rule.id in {name.lower() for name in wanted}
+            or (draft.rule.name and draft.rule.name in wanted)
+        )
         fits = all(logsource.get(key) in {None, getattr(draft.rule, key)} for key in ("product", "category", "service"))
         if not hit or draft.rule.condition is None:
             continue
         if not fits:
             if wanted != ["any"]:
-                _fault(faults, document, "logsource", f"the filter's logsource is narrower than that of rule {draft.rule.id}")
+                _fault(
+                    faults,
+                    document,
+                    "logsource",
+                    f"the filter's logsource is narrower than that of rule {draft.rule.id}",
+                )
             continue
         narrowed = simplify(And((draft.rule.condition, node)), None)
         version = hashlib.sha256(draft.rule.version.encode() + _canonical(body)).hexdigest()
-        draft.rule = msgspec.structs.replace(draft.rule, condition=narrowed, fields=fields_of(narrowed), version=version)
+        draft.rule = msgspec.structs.replace(
+            draft.rule, condition=narrowed, fields=fields_of(narrowed), version=version
+        )
 
 
 def _resolve(drafts: list[_Draft], named: dict[str, _Draft], faults: list[Fault]) -> list[Rule]:
@@ -653,7 +760,13 @@ def _resolve(drafts: list[_Draft], named: dict[str, _Draft], faults: list[Fault]
         for reference in draft.references:
             target = named.get(reference) or named.get(reference.lower())
             if target is None:
-                _fault(faults, draft.document, "rules", f"unknown rule {reference!r}{nearest(reference, frozenset(named))}", spec)
+                _fault(
+                    faults,
+                    draft.document,
+                    "rules",
+                    f"unknown rule {reference!r}{nearest(reference, frozenset(named))}",
+                    spec,
+                )
                 bad.add(draft.rule.id)
                 continue
             ids.append(target.rule.id)
@@ -661,7 +774,13 @@ def _resolve(drafts: list[_Draft], named: dict[str, _Draft], faults: list[Fault]
             number = draft.references.index(reference)
             missing = [f for f in correlation.groups[number] if inner is not None and f not in inner.group_by]
             if missing:
-                _fault(faults, draft.document, "group-by", f"{reference!r} is a correlation and carries only its own group-by, not {missing[0]!r}", spec)
+                _fault(
+                    faults,
+                    draft.document,
+                    "group-by",
+                    f"{reference!r} is a correlation and carries only its own group-by, not {missing[0]!r}",
+                    spec,
+                )
                 bad.add(draft.rule.id)
             # the specification wants no alert of informational rules at all; as parts of something larger they are silent
             if not spec.get("generate") or target.rule.level == "informational":
@@ -674,7 +793,13 @@ def _resolve(drafts: list[_Draft], named: dict[str, _Draft], faults: list[Fault]
             for below in resolved.get(todo.pop(), ()):
                 if below == start and start not in bad:
                     draft = named[start]
-                    _fault(faults, draft.document, "rules", "the correlation refers to itself in a circle", draft.document.body["correlation"])
+                    _fault(
+                        faults,
+                        draft.document,
+                        "rules",
+                        "the correlation refers to itself in a circle",
+                        draft.document.body["correlation"],
+                    )
                     bad.add(start)
                 if below not in seen:
                     seen.add(below)
@@ -690,6 +815,8 @@ def _resolve(drafts: list[_Draft], named: dict[str, _Draft], faults: list[Fault]
         if rule.id in bad:
             continue
         if rule.correlation is not None:
-            rule = msgspec.structs.replace(rule, correlation=msgspec.structs.replace(rule.correlation, rules=resolved[rule.id]))
+            rule = msgspec.structs.replace(
+                rule, correlation=msgspec.structs.replace(rule.correlation, rules=resolved[rule.id])
+            )
         rules.append(msgspec.structs.replace(rule, alerts=rule.id not in silent) if rule.id in silent else rule)
     return rules

@@ -3,7 +3,12 @@
 A rule names product, category and service; a parser names a dataset and an event code. This is the one table between them.
 """
 
+import re
+
 import msgspec
+from sigma.pipelines.common import windows_logsource_mapping
+
+from connectors.windows_ecs import DATASET_OF_CHANNEL
 
 # Sysmon and audit events by number; one event may belong to several categories (Sysmon 13 is registry_set and registry_event).
 SYSMON_CATEGORIES: dict[str, tuple[str, ...]] = {
@@ -65,8 +70,30 @@ _WINDOWS = {
     "powershell": POWERSHELL_CATEGORIES,
     "powershell_classic": POWERSHELL_CATEGORIES,
 }
+
+_NO_WORD = re.compile(r"[^a-z0-9]+")
+
+
+def _services() -> dict[str, frozenset[str]]:
+    """The Sigma services by our name of a Windows channel (its last part in small letters), from pySigma's own table."""
+    found: dict[str, set[str]] = {}
+    for service, channels in windows_logsource_mapping.items():
+        for channel in [channels] if isinstance(channels, str) else channels:
+            low = str(channel).lower()
+            slug = low.removeprefix("microsoft-windows-").removesuffix("/operational").removesuffix("/admin")
+            name = DATASET_OF_CHANNEL.get(low) or _NO_WORD.sub("_", slug).strip("_")
+            found.setdefault(name, set()).add(service)
+    return {name: frozenset(services) for name, services in found.items()}
+
+
+_SERVICES = _services()
 _FORTIGATE = {"traffic": ("firewall",), "utm": ("firewall", "proxy"), "vpn": ("vpn", "authentication"), "event": ()}
-_CISCO_ASA = {"firewall": ("firewall",), "vpn": ("vpn", "authentication"), "auth": ("authentication",), "ids": ("firewall",)}
+_CISCO_ASA = {
+    "firewall": ("firewall",),
+    "vpn": ("vpn", "authentication"),
+    "auth": ("authentication",),
+    "ids": ("firewall",),
+}
 _LINUX_AUTH = {
     "sshd": ("auth", "authpriv"),
     "sudo": ("auth", "authpriv"),
@@ -74,7 +101,14 @@ _LINUX_AUTH = {
     "pam": ("auth", "authpriv"),
     "cron": ("syslog",),
 }
-_WORDS = {"firewall": "firewall", "proxy": "proxy", "dns": "dns", "webserver": "webserver", "vpn": "vpn", "antivirus": "antivirus"}
+_WORDS = {
+    "firewall": "firewall",
+    "proxy": "proxy",
+    "dns": "dns",
+    "webserver": "webserver",
+    "vpn": "vpn",
+    "antivirus": "antivirus",
+}
 
 
 class Sources(msgspec.Struct, frozen=True):
@@ -98,9 +132,9 @@ def sources(dataset: str, code: str | None) -> Sources:
     products, categories, services = {module}, set[str](), {kind}
     if module == "windows":
         kind = kind.replace("powershell_operational", "powershell")
-        services |= {kind, kind.replace("_", "-")}
+        services |= {kind, kind.replace("_", "-"), *_SERVICES.get(kind, ())}
         categories.update(_WINDOWS.get(kind, {}).get(code or "", ()))
-        if kind == "powershell_classic" and "800" != code:
+        if kind == "powershell_classic" and code != "800":
             services.add("powershell-classic")
     elif module == "linux_auth":
         products.add("linux")
@@ -192,6 +226,6 @@ def entity_fields(product: str | None, category: str | None, service: str | None
         return (("source.ip",), ("user.name",), ("host.name",))
     if product == "windows" or category in {"process_creation", "file_event", "registry_event"}:
         return (("host.name",), ("user.name",), ("source.ip",))
-    if product in {"linux"} and category != "firewall":
+    if product == "linux" and category != "firewall":
         return (("user.name",), ("host.name",), ("source.ip",))
     return (("source.ip",), ("host.name",), ("user.name",))

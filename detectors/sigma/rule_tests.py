@@ -43,6 +43,7 @@ class MemoryStore:
     """Keyed state that is thrown away after the example; the examples are far below every bound."""
 
     def __init__(self) -> None:
+        self.tenant = "test"
         self._tables: dict[str, Any] = {}
 
     def table(self, name: str, kind: type[V], *, entries_max: int, idle_max_s: float) -> Table[V]:
