@@ -73,10 +73,9 @@ class AlertBook:
         held = self._alerts.get(self._folds.get(fold) or "")
         if held is not None and abs(fact.minute - int(held.opened // 60)) < self.options.fold_window_s // 60:
             finding = held.findings[0]
-            if rule.kind == "correlation":  # states how many are in its window now, not how many more
-                more = max(0, fact.count - held.count)
-            else:
-                more = fact.count
+            # a correlation states how many are in its window now, not how many more
+            more = max(0, fact.count - held.count) if rule.kind == "correlation" else fact.count
+            self._involve(held, fact.entities, fact.last)
             self._add(finding, more, fact.first, fact.last, fact.minute, fact.evidence)
             held.count, held.last = held.count + more, max(held.last, fact.last)
             self._touch(held)
@@ -236,10 +235,7 @@ class AlertBook:
                     observation.reasons,
                     observation.rate,
                 )
-        for entity in observation.entities:
-            if entity not in alert.entities and len(alert.entities) < ENTITIES_MAX:
-                alert.entities.append(entity)
-                self._latest.put(named(entity), alert.id, observation.time)
+        self._involve(alert, observation.entities, observation.time)
         alert.last = max(alert.last, observation.time)
         if reached > alert.risk:
             alert.risk, alert.shares = reached, shares
@@ -247,6 +243,12 @@ class AlertBook:
             if not alert.rule and alert.threshold:
                 alert.level = _level(reached, alert.threshold)
         self._touch(alert)
+
+    def _involve(self, alert: OpenAlert, entities: Iterable[Entity], time: float) -> None:
+        for entity in entities:
+            if entity not in alert.entities and len(alert.entities) < ENTITIES_MAX:
+                alert.entities.append(entity)
+                self._latest.put(named(entity), alert.id, time)
 
     def _known(self, names: Sequence[str], now: float) -> OpenAlert | None:
         """The newest alert on any of the entities that is still within its quiet time."""

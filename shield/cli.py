@@ -402,7 +402,8 @@ def dead(
     help="Validate and build everything, run all rule tests; needs no broker." + EXAMPLE + "shield check shield.yml"
 )
 def check(config: ConfigPath, json: AsJson = False) -> None:
-    from detectors.sigma import RuleSet, run_tests
+    from detectors.sigma import RuleSet
+    from detectors.sigma.rule_tests import run_tests
     from shield import config as configs
     from shield import roles
     from shield.sinks import open_sink
@@ -418,7 +419,7 @@ def check(config: ConfigPath, json: AsJson = False) -> None:
     rules = RuleSet.load(loaded.rule_paths)
     results = run_tests(rules)
     failed = [r for r in results if not r.passed]
-    faults += [f"{r.path}:{r.line}: test `{r.name}` of `{r.rule}`: {r.message}" for r in failed]
+    faults += [f"{r.path}: test `{r.name}` of `{r.title}`: {r.detail}" for r in failed]
     if json:
         typer.echo(
             _encode(
@@ -441,7 +442,8 @@ def check(config: ConfigPath, json: AsJson = False) -> None:
 def rules_test(
     paths: Annotated[list[Path], typer.Argument(help="Rule files or folders.", metavar="PATH...")], json: AsJson = False
 ) -> None:
-    from detectors.sigma import RuleSet, run_tests
+    from detectors.sigma import RuleSet
+    from detectors.sigma.rule_tests import run_tests
 
     missing = [p for p in paths if not p.exists()]
     if missing:
@@ -453,7 +455,7 @@ def rules_test(
         if json:
             typer.echo(_encode(result).decode())
         else:
-            typer.echo(f"{result.path}:{result.line}: test `{result.name}` of `{result.rule}`: {result.message}")
+            typer.echo(f"{result.path}: test `{result.name}` of `{result.title}`: {result.detail}")
     _err(f"{len(results) - len(failed)} of {len(results)} tests of {len(rules.rules)} rules passed")
     raise typer.Exit(FINDINGS if failed else OK)
 

@@ -136,9 +136,7 @@ def _configure(folder: Path, receiver_port: int) -> tuple[Path, int]:
     return path, port
 
 
-def _day(
-    config: Config, folder: Path, broker: Broker, port: int, console: Console, lines: int
-) -> dict[str, Any]:
+def _day(config: Config, folder: Path, broker: Broker, port: int, console: Console, lines: int) -> dict[str, Any]:
     sources = {s.source: s for s in config.sources}
     columns = (
         TextColumn("{task.description}"),

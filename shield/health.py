@@ -110,6 +110,7 @@ def _server(health: Health, registry: CollectorRegistry, host: str, port: int) -
 
     class Handler(BaseHTTPRequestHandler):
         timeout = REQUEST_S
+        disable_nagle_algorithm = True  # head and body are two writes
         server_version = "shield"
         sys_version = ""
 

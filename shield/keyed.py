@@ -61,8 +61,8 @@ class Entries(Generic[V]):
         if self._live.pop(key, None) is not None:
             self._dirty.add(key)
 
-    def keys(self) -> list[str]:
-        return list(self._live)
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._live)
 
     def items(self) -> list[tuple[str, V]]:
         return [(key, value) for key in list(self._live) if (value := self.get(key)) is not None]

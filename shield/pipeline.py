@@ -338,7 +338,7 @@ class Tenant:
         )
         self._progress = store.table("progress", dict[str, float], entries_max=8, idle_max_s=float("inf"))
         self._steps: dict[int, list[str]] = {}
-        for key in self._pending.keys():
+        for key in self._pending:
             self._steps.setdefault(int(key.split(":")[0]), []).append(key)
         self._features: list[Feature] = []
 

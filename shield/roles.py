@@ -23,11 +23,12 @@ from shield.detect import SIGNALS, Detect
 from shield.health import Health, HealthServer
 from shield.metrics import Metrics
 from shield.models import ModelShelf, learning_history, records, signing_key, train
+from shield.pending import group
 from shield.pipeline import RawStage, SignalStage
 from shield.sinks import SinkConfig, open_sink
 
 DETECT_GROUP = "detect"
-RAW = "raw"
+RAW, ALERTS = "raw", "alerts"
 RESTART_FIRST_S, RESTART_MAX_S = 0.5, 30.0
 STOP_S = 25.0  # a role has this long to finish before it is ended
 
@@ -88,7 +89,7 @@ def run_detect(config: Config, worker: str) -> None:
 def run_deliver(config: Config, worker: str, sink: SinkConfig) -> None:
     with ExitStack() as stack:
         port = config.metrics.deliver and config.metrics.deliver + list(config.sinks).index(sink)
-        broker = _broker(stack, config, deliver.group(sink.name), worker, [deliver.TOPIC])
+        broker = _broker(stack, config, group(sink.name), worker, [ALERTS])
         metrics, health = _observed(stack, config, port)
         opened = open_sink(sink)
         stack.callback(opened.close)

@@ -313,6 +313,12 @@ def test_what_waits_is_bounded_and_the_rest_stays_in_the_topic(bench: Bench) -> 
     up[0] = True
     bench.run(sink, config, lambda: bench.value("delivery_queue_length", sink="siem") == 0)
     assert sorted(sink.taken) == sorted(f"a{n}.1" for n in range(60))
+    started = bench.wall.now
+    bench.run(sink, config, lambda: bench.wall.now > started + 5)  # restarted: nothing of it is left in the state
+    assert len(sink.taken) == 60
+    reader = bench.open(config)
+    assert all(reader.restore(partition) == {} for partition in reader.poll(Limits(wait_s=0)).gained)
+    reader.close()
 
 
 def test_a_clock_set_back_by_a_day_holds_nothing_up(bench: Bench) -> None:
@@ -346,6 +352,7 @@ def test_the_broker_is_polled_all_the_while_a_receiver_is_slow_or_away(bench: Be
     sink, config = Script(slow), SinkConfig(name="siem")
     bench.write(*[(f"a{n}", 1) for n in range(30)])
     bench.run(sink, config, lambda: len(sink.taken) >= 30, broker=Watched(bench.open(config)))
+    polls.append(bench.wall.now)
     assert max(b - a for a, b in itertools.pairwise(polls)) < 15  # half of the session timeout
 
 

@@ -29,6 +29,14 @@ _NUMBERS = {
     "http.response.status_code",
 }
 _TEXTS -= _NUMBERS
+_OUTCOMES = {"success", "failure", "unknown"}
+_OUTCOME_WORDS = {
+    "success": "success",
+    "succeeded": "success",
+    "ok": "success",
+    "failure": "failure",
+    "failed": "failure",
+}
 _LISTS = {"event.category", "event.type"}
 _TIMES = ("@timestamp", "timestamp", "time", "ts", "eventTime", "event_time", "datetime", "date")
 
@@ -68,6 +76,10 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
         value = fields.pop(path)
         words = value if isinstance(value, list) else [value]
         values[ECS_ATTRIBUTES[path]] = tuple(_word(word) for word in words if word is not None)
+    outcome = values.get("event_outcome")
+    if outcome is not None and outcome not in _OUTCOMES:  # not ECS: kept as it is, and read where it is clear
+        fields["event.outcome"] = outcome
+        values["event_outcome"] = _OUTCOME_WORDS.get(outcome.lower())
     values["timestamp"] = _time(fields, text[:begin], origin)
     values["event_module"] = values.get("event_module") or fields.get("event.module") or NAME
     module = values["event_module"]

@@ -5,7 +5,7 @@ The device's own keys stay in `fields` under their own names; fields are mapped 
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from connectors.clock import from_epoch, from_iso
 from connectors.envelope import peel
@@ -16,9 +16,10 @@ NAME = "fortigate"
 AGREE_S = 60.0  # between eventtime and a date with its zone; some releases are an hour off around summer time
 ZONES_S = 93_600.0  # without a zone: more than any two are apart
 
-# The value is what stands between the quotes (with \" and \\ escaped) or, without quotes, up to the blank.
-_PAIRS = re.compile(r'([A-Za-z][\w.-]*+)="?+((?<=")[^"\\]*+(?:\\.[^"\\]*+)*+|[^\s"]*+)', re.DOTALL)
-_CSV_PAIRS = re.compile(r'([A-Za-z][\w.-]*+)="?+((?<=")[^"\\]*+(?:\\.[^"\\]*+)*+|[^,"]*+)', re.DOTALL)
+# A key starts where a word starts, which keeps the search linear. The value is what stands between the quotes (with \"
+# and \\ escaped) or, without quotes, up to the blank.
+_PAIRS = re.compile(r'(?<![\w.-])([A-Za-z][\w.-]*+)="?+((?<=")[^"\\]*+(?:\\.[^"\\]*+)*+|[^\s"]*+)', re.DOTALL)
+_CSV_PAIRS = re.compile(r'(?<![\w.-])([A-Za-z][\w.-]*+)="?+((?<=")[^"\\]*+(?:\\.[^"\\]*+)*+|[^,"]*+)', re.DOTALL)
 _ESCAPE = re.compile(r"\\([\"\\])")
 _ADDRESS_IN_UI = re.compile(r"([\w-]{1,32})\(([0-9A-Fa-f.:]{2,45})\)")  # ui="https(192.0.2.7)"
 
@@ -119,8 +120,7 @@ def sniff(text: str) -> bool:
 
 
 def parse(text: str, origin: Origin) -> Sequence[Event]:
-    pairs = _CSV_PAIRS if ",time=" in text or ",type=" in text or ',logid="' in text else _PAIRS
-    log: dict[str, Any] = dict(pairs.findall(text))
+    log, named = _pairs(text)
     get = log.get
     kind = get("type")
     code = get("logid") or get("log_id")
@@ -191,8 +191,8 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
         if get("eventtype"):
             action = get("eventtype")
     fields = log.copy()
-    for key, ecs in _NAMED:
-        if key in log and (value := log[key]) not in _ABSENT:
+    for key, ecs in named:
+        if (value := log[key]) not in _ABSENT:
             fields[ecs] = value
     if "service" in log:
         fields["network.protocol"] = log["service"].lower()
@@ -231,6 +231,60 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
             fields=fields,
         ),
     )
+
+
+class _Shape(NamedTuple):
+    """The order of keys, and which are quoted, that one kind of log always has: one regular expression reads them all."""
+
+    pattern: re.Pattern[str]
+    keys: tuple[str, ...]
+    named: tuple[tuple[str, str], ...]
+
+
+_Named = tuple[tuple[str, str], ...]
+SHAPES_MAX = 256  # patterns kept; further kinds of logs take the slower way
+SHAPES_PER_CODE_MAX = 4  # one logid comes in few shapes per firmware
+SIGHTINGS_MIN = 8  # before a shape is worth a pattern
+SIGHTINGS_MAX = 2048  # shapes being counted
+_SHAPES: dict[str, list[_Shape]] = {}
+_SIGHTINGS: dict[tuple[str, str], int] = {}
+
+
+def _pairs(text: str) -> tuple[dict[str, Any], _Named]:
+    """The keys and values of a line, and which of them have an ECS path. Known shapes only make this faster."""
+    at = text.find('logid="')
+    code = text[at + 7 : at + 17] if at >= 0 else ""
+    for shape in _SHAPES.get(code, ()):
+        match = shape.pattern.fullmatch(text)
+        if match is not None:
+            return dict(zip(shape.keys, match.groups(), strict=True)), shape.named
+    csv = ",time=" in text or ",type=" in text or ',logid="' in text
+    log = dict((_CSV_PAIRS if csv else _PAIRS).findall(text))
+    named = tuple((key, ecs) for key, ecs in _NAMED if key in log)
+    if not csv and at >= 0 and "\\" not in text and sum(map(len, _SHAPES.values())) < SHAPES_MAX:
+        _learn(code, text, log, named)
+    return log, named
+
+
+def _learn(code: str, text: str, log: dict[str, Any], named: _Named) -> None:
+    known = _SHAPES.get(code, [])
+    if len(known) >= SHAPES_PER_CODE_MAX:
+        return
+    quoted = " ".join(f'{key}="' if f'{key}="' in text else key for key in log)
+    seen = _SIGHTINGS.get((code, quoted), 0) + 1
+    if len(_SIGHTINGS) >= SIGHTINGS_MAX:
+        _SIGHTINGS.clear()
+    _SIGHTINGS[code, quoted] = seen
+    if seen != SIGHTINGS_MIN:
+        return
+    parts = []
+    for word in quoted.split(" "):
+        key = re.escape(word.removesuffix('="'))
+        parts.append(rf'{key}="([^"\\]*+)"' if word[-1] == '"' else rf'{key}=([^\s"]*+)')
+    pattern = re.compile(r"(?:<\d{1,3}+>)?" + " ".join(parts) + " ?")
+    match = pattern.fullmatch(text)
+    if match is not None and dict(zip(log, match.groups(), strict=True)) == log:  # it reads what the general way reads
+        _SHAPES.setdefault(code, []).append(_Shape(pattern, tuple(log), named))
 
 
 _TRAFFIC_TYPES: dict[tuple[bool, bool], tuple[str, ...]] = {  # (a session begins, it was refused)

@@ -23,7 +23,6 @@ ROUTES_MAX = 4096  # kinds of event remembered; a sender can invent event codes 
 EXTRA_BYTES_MAX = 512  # of one value that a sentence names
 KEY_BYTES_MAX = 512  # of one key value
 
-ENTITIES_MAX = 16  # entities named by one folded fact
 _NUMBERS = frozenset({"count", "window_s", "first", "last"})  # what a sentence may name besides fields
 
 
@@ -206,10 +205,10 @@ class RuleSet:
             if key is not None:
                 break
         key = key or ""
-        place = (plan.rule.id, key, minute, step)
+        entities = _entities(event)
+        place = (plan.rule.id, key, minute, step, entities)  # apart by entities: so no cut of a batch shows in them
         fact = folded.get(place)
         if fact is None:
-            entities = _entities(event)
             extra = _extra(event, plan.extra)
             folded[place] = Fact(
                 plan.rule.id, key, "", minute, step, time, time, 1, 0.0, entities, (located.evidence(i),), extra
@@ -220,10 +219,6 @@ class RuleSet:
         fact.last = max(fact.last, time)
         if len(fact.evidence) < EVIDENCE_MAX:
             fact.evidence = (*fact.evidence, located.evidence(i))
-        if len(fact.entities) < ENTITIES_MAX:
-            entities = _entities(event)
-            if not set(entities).issubset(fact.entities):
-                fact.entities = tuple(dict.fromkeys((*fact.entities, *entities)))[:ENTITIES_MAX]
 
 
 def _joined(event: Event, reads: Sequence[Callable[[Event], Any]]) -> str | None:

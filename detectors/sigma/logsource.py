@@ -8,7 +8,7 @@ import re
 import msgspec
 from sigma.pipelines.common import windows_logsource_mapping
 
-from connectors.windows_ecs import DATASET_OF_CHANNEL
+from connectors.windows_events import DATASET_OF_CHANNEL
 
 # Sysmon and audit events by number; one event may belong to several categories (Sysmon 13 is registry_set and registry_event).
 SYSMON_CATEGORIES: dict[str, tuple[str, ...]] = {

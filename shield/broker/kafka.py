@@ -159,11 +159,7 @@ class KafkaBroker:
             topic, prefix = self._physical(f"{partition[0]}.state"), b""
             self._ensure([f"{partition[0]}.state"])
             p = partition[1]
-            if self._consumer is not None:
-                # Answered only when no transaction on these offsets is open, and from then on the previous owner can
-                # commit none: what it wrote to the changelog is there to be read.
-                consumer, source = self._consumer, TopicPartition(self._physical(partition[0]), p)
-                self._ask(lambda: consumer.committed([source], timeout=self._config.request_timeout_s))
+            self._await_stable(partition)
         state: dict[bytes, bytes] = {}
         for message in self._scan(topic, {p: 0}, self._ends(topic, p), self._config.transaction_timeout_s):
             assert message is not None
@@ -468,9 +464,9 @@ class KafkaBroker:
         with suppress(KafkaException, BufferError):
             producer.abort_transaction(ABORT_S)
 
-    def _ask(self, call: Callable[[], T]) -> T:
+    def _ask(self, call: Callable[[], T], patience_s: float = 0.0) -> T:
         """Call until it is answered, as long as the cluster says that asking again may help."""
-        deadline = time.monotonic() + self._config.request_timeout_s
+        deadline = time.monotonic() + patience_s + self._config.request_timeout_s
         while True:
             try:
                 return call()
@@ -562,6 +558,28 @@ class KafkaBroker:
             return {partition.partition: future.result().offset for partition, future in futures.items()}
 
         return self._ask(ask)
+
+    def _await_stable(self, partition: Partition) -> None:
+        """Wait until no transaction on the offsets of this partition is open.
+
+        From then on its previous owner can commit nothing more, and what it committed is in the changelog to be read.
+        """
+        if self._group is None:
+            return
+        asked = ConsumerGroupTopicPartitions(
+            f"{self._config.prefix}.{self._group}", [TopicPartition(self._physical(partition[0]), partition[1])]
+        )
+        timeout_s = self._config.request_timeout_s
+
+        def ask() -> None:
+            (future,) = self._admin.list_consumer_group_offsets(
+                [asked], require_stable=True, request_timeout=timeout_s
+            ).values()
+            for found in future.result().topic_partitions:
+                if found.error is not None:
+                    raise KafkaException(found.error)
+
+        self._ask(ask, self._config.transaction_timeout_s)
 
     def _committed_offsets(self, partitions: Sequence[Partition]) -> dict[Partition, int]:
         consumer = self._consumer
