@@ -13,6 +13,7 @@ from detectors.sigma import Rule
 from shield.config import Alerting
 from shield.risk import Book, Finding, book, entities_of, named, risk_of, total
 
+KEY_JOIN = "\x1f"  # between the values of a fact's key
 FINDINGS_MAX = 40  # observations shown in one alert; further ones are counted
 EVIDENCE_MAX = 5  # lines shown per finding
 ENTITIES_MAX = 24
@@ -80,7 +81,7 @@ class AlertBook:
             held.count, held.last = held.count + more, max(held.last, fact.last)
             self._touch(held)
             return []
-        finding = _finding_of_hit(fact, rule)
+        finding = finding_of_hit(fact, rule)
         opened = finding.last
         alert = OpenAlert(
             id=_identity(self.tenant, rule.id, fact.key, opened),
@@ -92,7 +93,7 @@ class AlertBook:
             count=finding.count,
             risk=0.0,
             shares={finding.family: 1.0},
-            entities=list(fact.entities[:ENTITIES_MAX]),
+            entities=sorted(fact.entities[:ENTITIES_MAX], key=lambda e: e[1] not in fact.key.split(KEY_JOIN)),
             findings=[finding],
         )
         self._open(alert)
@@ -314,7 +315,7 @@ def _level(risk: float, threshold: float) -> str:
     return "critical" if risk >= threshold + 3 else "high" if risk >= threshold + 1.5 else "medium"
 
 
-def _finding_of_hit(fact: Fact, rule: Rule) -> Finding:
+def finding_of_hit(fact: Fact, rule: Rule) -> Finding:
     """The first hit alone, in order of arrival (how many more were folded into the fact depends on the batch), or all
     that a correlation counted when it fired.
     """

@@ -280,13 +280,20 @@ def _relative_to(config: Config, base: Path) -> Config:
     if config.models.key_file:
         changes["models"] = msgspec.structs.replace(config.models, key_file=resolve(config.models.key_file))
     for key in ("sources", "sinks"):
-        changes[key] = tuple(
-            msgspec.structs.replace(part, path=resolve(part.path))
-            if isinstance(getattr(part, "path", None), str) and getattr(part, "path", "-") != "-"
-            else part
-            for part in getattr(config, key)
-        )
+        changes[key] = tuple(_files_resolved(part, resolve) for part in getattr(config, key))
     return msgspec.structs.replace(config, **changes)
+
+
+def _files_resolved(part: Any, resolve: Callable[[str], str]) -> Any:
+    """A source or sink with its file options made absolute: `path` and everything that ends in `_file`."""
+    changes: dict[str, Any] = {}
+    for name in part.__struct_fields__:
+        value = getattr(part, name)
+        if isinstance(value, str) and value not in {"", "-"} and (name == "path" or name.endswith("_file")):
+            changes[name] = resolve(value)
+        elif name == "tokens":
+            changes[name] = tuple(_files_resolved(token, resolve) for token in value)
+    return msgspec.structs.replace(part, **changes) if changes else part
 
 
 def _check_meaning(config: Config, fault: Callable[..., None]) -> None:

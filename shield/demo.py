@@ -86,7 +86,7 @@ class Receiver:
 
 def play(seed: int, lines: int, keep: Path | None) -> int:
     """Run the demo; answers the exit code: 0 when every planted attack was found."""
-    console = Console()
+    console = Console(soft_wrap=True)
     with ExitStack() as stack:
         if keep:
             keep.mkdir(parents=True, exist_ok=True)
@@ -216,20 +216,18 @@ def _counts(port: int) -> dict[str, float]:
 
 
 def found_by(truth: Truth, alerts: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Alerts on an entity of the planted attack, in its time, from the side that should see it."""
+    """Alerts on an entity of the planted attack, in its time, with an observation of the side that should see it."""
     start, end = datetime.fromisoformat(truth.start), datetime.fromisoformat(truth.end)
-    wanted = {"rule": "rule", "behaviour": "ml"}[truth.seen_by]
+    wanted = {"rule": {"rule", "correlation"}, "behaviour": {"profile"}}[truth.seen_by]
     hits = []
     for alert in alerts:
         names = {e["name"].split(".")[0] if e["type"] == "host" else e["name"] for e in alert["shield"]["entities"]}
         opened = datetime.fromisoformat(alert["@timestamp"])
-        if (
-            names & set(truth.entities)
-            and (opened - start).total_seconds() >= -60
-            and (opened - end).total_seconds() <= 3600
-        ):
+        in_time = (opened - start).total_seconds() >= -60 and (opened - end).total_seconds() <= 3600
+        kinds = {o["kind"] for o in alert["shield"]["explanation"]["observations"]}
+        if names & set(truth.entities) and in_time and kinds & wanted:
             hits.append(alert)
-    return [a for a in hits if a["shield"]["detector"]["kind"] == wanted]
+    return hits
 
 
 def _conclude(

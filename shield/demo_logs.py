@@ -281,7 +281,7 @@ def _auth(rng: Random, at: float) -> str:
         return f"{stamp} {host} sshd[{pid}]: Accepted publickey for {user} from {admin_station} port {rng.randint(30000, 60000)} ssh2: ED25519 SHA256:demo"
     if kind < 0.8:
         return f"{stamp} {host} sshd[{pid}]: pam_unix(sshd:session): session {rng.choice((f'opened for user {user}(uid=1001) by (uid=0)', f'closed for user {user}'))}"
-    if kind < 0.97:
+    if kind < 0.996:
         return f"{stamp} {host} sudo:   {user} : TTY=pts/{rng.randrange(4)} ; PWD=/home/{user} ; USER=root ; COMMAND=/usr/bin/systemctl status {rng.choice(('nginx', 'postgresql', 'cron'))}"
     return f"{stamp} {host} sshd[{pid}]: Failed password for {user} from {admin_station} port {rng.randint(30000, 60000)} ssh2"
 

@@ -15,12 +15,11 @@ from connectors.parse import Reader
 from detectors.behaviour import Behaviour, Models
 from detectors.facts import ORIGINAL_BYTES_MAX, Evidence, Fact, Feature, Located, Observation
 from detectors.sigma import RuleSet
-from shield.alerts import AlertBook, Sent
+from shield.alerts import AlertBook, Sent, finding_of_hit
 from shield.broker import Change, Out, Partition, Record
 from shield.config import Config
 from shield.document import document, encode, observation_of_hit
 from shield.keyed import PartitionState, TenantStore
-from shield.risk import Finding
 
 FUTURE_S = 300.0  # an event further ahead of its arrival does not move the watermark
 SIGNAL_BYTES_MAX = 400_000  # of one signals record
@@ -440,28 +439,8 @@ class Tenant:
                 Feature(self._name, rule.id, fact.key, day, fact.first, (1.0,), f"rule:{rule.id}", fact.entities)
             )
             rate = models.rate(rule.id, (1.0,)) if models else None
-            observations.append(observation_of_hit(rule, _finding(fact, rule.attack), rate, self._name))
+            observations.append(observation_of_hit(rule, finding_of_hit(fact, rule), rate, self._name))
         return observations
-
-
-def _finding(fact: Fact, attack: Sequence[str]) -> Finding:
-    return Finding(
-        detector=fact.detector,
-        family=f"rule:{fact.detector}",
-        kind="rule",
-        risk=0.0,
-        rate=None,
-        first=fact.first,
-        last=fact.first,
-        count=1,
-        item=fact.item,
-        entities=fact.entities,
-        sentence={},
-        reasons=(),
-        evidence=list(fact.evidence[:1]),
-        attack=tuple(attack),
-        extra=fact.extra,
-    )
 
 
 def _order(observation: Observation) -> tuple[Any, ...]:

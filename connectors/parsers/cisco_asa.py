@@ -594,11 +594,13 @@ def _port(text: str | None) -> int | None:
     return _number(text) if text[0].isdigit() else _PORTS.get(text.lower())
 
 
+@lru_cache(maxsize=256)
 def _transport(proto: str) -> str:
     low = proto.lower()
     return _TRANSPORT.get(low, low)
 
 
+@lru_cache(maxsize=4096)
 def _seconds(duration: str) -> int | None:
     """`1:02:03`, `0h:32m:16s` or `1d 2h`."""
     parts = re.findall(r"(\d{1,9})([dhms]?)", duration)

@@ -171,7 +171,7 @@ class KafkaConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     partitions: int = 6  # of topics that are created; existing topics keep theirs
     replication_factor: int = 3
     retention_s: dict[str, float] = {}  # per topic, over the built-in ones; only for topics that are created
-    session_timeout_s: float = 30.0
+    session_timeout_s: float = 30.0  # longer than a coordinator takes to move when a Kafka node dies
     poll_interval_max_s: float = 300.0  # a worker that takes longer for a batch loses its partitions
     transaction_timeout_s: float = 60.0
     request_timeout_s: float = 30.0  # for answers of the cluster, then BrokerDown
