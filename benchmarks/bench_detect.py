@@ -1,0 +1,94 @@
+"""Detection alone, in one process and without a broker: rules and profiles over parsed events, then state over facts."""
+
+import argparse
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from itertools import groupby
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+from benchmarks import lines, measure
+from connectors.parse import Reader
+from detectors.behaviour import Behaviour
+from detectors.facts import Evidence, Fact, Located
+from detectors.sigma import RuleSet
+from shield.demo_logs import PARSERS, TENANT
+from shield.keyed import PartitionState
+
+BATCH_LINES = 20_000
+RULES = [measure.ROOT / "rules" / "sigma"]
+PROFILES = measure.ROOT / "rules" / "profiles"
+TWO = [PROFILES / "outbound_volume.yml", PROFILES / "logon_failures.yml"]
+
+
+def located(count: int, per_second: float) -> list[Located]:
+    """Batches of parsed events, the sources mixed as they would arrive."""
+    begin = time.time() // 60 * 60 - 3600
+    year = datetime.fromtimestamp(begin, UTC).year
+    readers = {s: Reader(PARSERS[s], TENANT, s, lines.ZONE, year) for s in lines.SHARES}
+    batches: list[Located] = []
+    for raw in lines.raw_records(lines.town(count, begin, per_second)):
+        if not batches or len(batches[-1].events) >= BATCH_LINES:
+            batches.append(Located(TENANT, [], [], [], _evidence(raw.source)))
+        events = readers[raw.source].read(raw.lines, raw.time).events
+        batches[-1].events += events
+        batches[-1].sources += [raw.source] * len(events)
+        batches[-1].steps += [int(event.timestamp // 60) for event in events]
+    return batches
+
+
+def _evidence(source: str) -> Any:
+    kept = Evidence(0.0, source, "raw", 0, 0, 0, "the line")
+    return lambda _: kept
+
+
+def once(batches: Sequence[Located], profiles: Sequence[Path]) -> dict[str, Any]:
+    rules, behaviour = RuleSet.load(RULES), Behaviour.load(profiles, None)
+    events = sum(len(batch.events) for batch in batches)
+    hits: list[Fact] = []
+    facts: list[Fact] = []
+    rules_s = measure.cpu_of(lambda: [hits.extend(rules.facts(batch)) for batch in batches])
+    profiles_s = measure.cpu_of(lambda: [facts.extend(behaviour.facts(batch)) for batch in batches])
+    bases = [fact for fact in hits if "<" in fact.detector]
+    store = PartitionState({}).tenant(TENANT)
+    correlate_s = measure.cpu_of(lambda: rules.correlate(store, bases))
+    facts.sort(key=attrgetter("step"))
+    observe_s = measure.cpu_of(
+        lambda: [behaviour.observe(store, minute, list(part)) for minute, part in groupby(facts, attrgetter("step"))]
+    )
+    total_s = rules_s + profiles_s + correlate_s + observe_s
+    return {
+        "rules": len(rules.rules),
+        "profiles": len(profiles),
+        "events": events,
+        "rule_facts": len(hits),
+        "profile_facts": len(facts),
+        "rules events/s": events / rules_s,
+        "profiles events/s": events / profiles_s,
+        "correlate facts/s": len(bases) / correlate_s if bases else 0.0,
+        "observe facts/s": len(facts) / observe_s,
+        "all events/s": events / total_s,
+        "rules us/event": 1e6 * rules_s / events,
+        "profiles us/event": 1e6 * profiles_s / events,
+        "correlate us/event": 1e6 * correlate_s / events,
+        "observe us/event": 1e6 * observe_s / events,
+    }
+
+
+def run(count: int, per_second: float, runs: int = measure.RUNS) -> None:
+    batches = located(count, per_second)
+    rows = []
+    for name, profiles in (("two profiles", TWO), ("all profiles", sorted(PROFILES.glob("*.yml")))):
+        rows.append({"lane": name, **measure.median([once(batches, profiles) for _ in range(runs)])})
+    measure.write("detect", rows, lines_per_event_second=per_second, runs=runs)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--lines", type=int, default=200_000)
+    parser.add_argument("--per-second", type=float, default=400.0, help="lines per second of event time")
+    parser.add_argument("--runs", type=int, default=measure.RUNS)
+    given = parser.parse_args()
+    run(given.lines, given.per_second, given.runs)
