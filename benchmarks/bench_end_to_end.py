@@ -65,6 +65,7 @@ class Town:
     def config(self, folder: Path, broker: str, sources: str | None = None, **ports: int) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "shield.yml"
+        (folder / "models.key").write_text("0" * 64, encoding="utf-8")  # signs nothing here: nothing is trained
         text = CONFIG.format(
             broker=broker,
             rules=", ".join(map(str, RULES)),

@@ -109,8 +109,9 @@ def _cell(value: Any) -> str:
 class Watched:
     """A process of the product, measured from outside."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
+    def __init__(self, process: "subprocess.Popen[bytes]", log: Path) -> None:
         self.process = process
+        self.log = log
         self.pid = process.pid
 
     def cpu_s(self) -> float:
@@ -128,7 +129,7 @@ class Watched:
     def check(self) -> None:
         code = self.process.poll()
         if code is not None:
-            raise RuntimeError(f"{self.process.args} ended with {code}")
+            raise RuntimeError(f"{self.process.args} ended with {code}: {self.log.read_text(errors='replace')[-2000:]}")
 
 
 @contextmanager
@@ -145,7 +146,7 @@ def started(command: Sequence[str], log: Path, environment: Mapping[str, str] | 
             env={**os.environ, **(environment or {})},
         )
     try:
-        yield Watched(process)
+        yield Watched(process, log)
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)

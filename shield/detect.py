@@ -1,5 +1,6 @@
 """The detect role: one synchronous loop that turns raw records into signals and signals into alerts, one commit per batch."""
 
+import gc
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -16,6 +17,7 @@ TICK_S = 1.0  # how often idle tenants are looked at
 MODELS_S = 3.0  # how often new models are looked for
 LAG_S = 5.0  # how often the broker is asked for the lag
 RETRY_S = 1.0
+TIDY_S = 60.0
 
 log = structlog.get_logger()
 
@@ -33,12 +35,16 @@ class Detect:
         self._metrics = metrics
         self._limits = limits
         self._held: set[Partition] = set()
-        self._ticked = self._looked = self._lag_seen = 0.0
+        self._ticked = self._looked = self._lag_seen = self._tidied = 0.0
         self._evicted: dict[str, int] = {}
 
     def run(self, stop: Callable[[], bool], beat: Callable[[], None]) -> None:
+        gc.collect()
+        gc.freeze()  # rules and models stay; walking through them for garbage costs a fifth of the time
+        gc.disable()
         while not stop():
             beat()
+            self._tidy(time.monotonic())
             try:
                 self.turn(time.time())
             except Fenced:
@@ -47,6 +53,12 @@ class Detect:
             except BrokerDown as error:
                 log.warning("broker does not answer, trying again", error=str(error))
                 time.sleep(RETRY_S)
+
+    def _tidy(self, now: float) -> None:
+        """Events hold no cycles; what does (errors, clients) is collected between batches, now and then."""
+        if now - self._tidied >= TIDY_S:
+            self._tidied = now
+            gc.collect()
 
     def turn(self, now: float) -> Batch:
         """Poll, process, commit."""

@@ -1,5 +1,6 @@
 """The whole pipeline once over files, without a server and leaving nothing behind: the same stages, state and alerts as live."""
 
+import gc
 import gzip
 import heapq
 import itertools
@@ -87,6 +88,15 @@ class Scan:
         self, *, now: float, learn_until: float | None = None, progress: Callable[[int], None] = lambda _: None
     ) -> None:
         """All files once. Lines before `learn_until` only teach; there models are trained. `progress` is told bytes."""
+        gc.freeze()  # as the detect role does
+        gc.disable()
+        try:
+            self._run(now, learn_until, progress)
+        finally:
+            gc.enable()
+            gc.unfreeze()
+
+    def _run(self, now: float, learn_until: float | None, progress: Callable[[int], None]) -> None:
         files = files_of(self._config)
         if learn_until is not None:
             self._signals.paused_at = int(-(-learn_until // 60))

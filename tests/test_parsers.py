@@ -84,7 +84,7 @@ def sound(event: Event, name: str) -> None:
         assert type(key) is str
         for part in value if isinstance(value, list) else [value]:
             assert part is None or isinstance(part, str | int | float | bool), (key, value)
-    assert msgspec.msgpack.decode(msgspec.msgpack.encode(event), type=Event) == event
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(event, enc_hook=dict), type=Event) == event
     json.loads(msgspec.json.encode(document(event, "original")))
 
 
