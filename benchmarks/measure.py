@@ -106,13 +106,11 @@ def _cell(value: Any) -> str:
     return f"{value:.3g}"
 
 
-class Watched:
-    """A process of the product, measured from outside."""
+class Process:
+    """Any process, measured from outside."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]", log: Path) -> None:
-        self.process = process
-        self.log = log
-        self.pid = process.pid
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
 
     def cpu_s(self) -> float:
         """User and system time so far, of all its threads."""
@@ -125,6 +123,15 @@ class Watched:
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) / 1024
         return 0.0
+
+
+class Watched(Process):
+    """A process that we started."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", log: Path) -> None:
+        super().__init__(process.pid)
+        self.process = process
+        self.log = log
 
     def check(self) -> None:
         code = self.process.poll()

@@ -77,8 +77,7 @@ class Clock:
         """Epoch seconds of the full hour on the first and on the second pass (equal unless the hour is repeated)."""
         naive = datetime(year, month, day, hour, tzinfo=self.zone)
         first, repeated = naive.timestamp(), naive.replace(fold=1).timestamp()
-        if repeated < first:  # a skipped hour (start of summer time): take the later reading for both
-            repeated = first
+        repeated = max(repeated, first)  # a skipped hour (start of summer time): take the later reading for both
         if len(self._hours) >= 4096:  # bound: a source's lines span few hours at a time
             self._hours.clear()
         self._hours[year, month, day, hour] = (first, repeated)

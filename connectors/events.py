@@ -51,7 +51,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     timestamp: float
     event_module: str  # the parser's NAME
-    event_dataset: str  # "<module>.<kind>": fortigate.traffic, windows.security; with event_code it decides which rules apply
+    event_dataset: str  # "<module>.<kind>": fortigate.traffic; with event_code it decides which rules apply
     event_category: tuple[str, ...] = ()
     event_type: tuple[str, ...] = ()
     event_action: str | None = None

@@ -48,7 +48,13 @@ class Inlet(Protocol):
         """What the last committed `put` stored under this key."""
 
     async def put(
-        self, config: SourceConfig, lines: Sequence[bytes], *, position: tuple[str, bytes] | None = None, tenant: str = "", source: str = ""
+        self,
+        config: SourceConfig,
+        lines: Sequence[bytes],
+        *,
+        position: tuple[str, bytes] | None = None,
+        tenant: str = "",
+        source: str = "",
     ) -> None:
         """Hand over lines (without their newline); returns when they are durable, together with the position.
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import structlog
 
 from shield.broker import Batch, Broker, BrokerDown, Change, Fenced, Limits, Out, Partition, Record
+from shield.health import Health
 from shield.metrics import Metrics
 from shield.models import ModelShelf
 from shield.pipeline import RawStage, SignalStage, Tally
@@ -26,24 +27,34 @@ class Detect:
     """One worker. Nothing it does in a turn is visible before the turn's commit."""
 
     def __init__(
-        self, broker: Broker, raw: RawStage, signals: SignalStage, shelf: ModelShelf, metrics: Metrics, limits: Limits
+        self,
+        broker: Broker,
+        raw: RawStage,
+        signals: SignalStage,
+        shelf: ModelShelf,
+        metrics: Metrics,
+        health: Health,
+        limits: Limits,
     ) -> None:
         self._broker = broker
         self._raw = raw
         self._signals = signals
         self._shelf = shelf
         self._metrics = metrics
+        self._health = health
+        health.wait_for("partitions", "none assigned yet")
         self._limits = limits
         self._held: set[Partition] = set()
         self._ticked = self._looked = self._lag_seen = self._tidied = 0.0
         self._evicted: dict[str, int] = {}
+        self._learned: dict[tuple[str, str], str] = {}
 
-    def run(self, stop: Callable[[], bool], beat: Callable[[], None]) -> None:
+    def run(self, stop: Callable[[], bool]) -> None:
         gc.collect()
         gc.freeze()  # rules and models stay; walking through them for garbage costs a fifth of the time
         gc.disable()
         while not stop():
-            beat()
+            self._health.turned()
             self._tidy(time.monotonic())
             try:
                 self.turn(time.time())
@@ -109,6 +120,7 @@ class Detect:
         if now - self._lag_seen >= LAG_S:
             self._lag_seen = now
             metrics.lag(self._broker.lag())
+            self._tell_learning()
         if tally.lines:
             log.info(
                 "batch",
@@ -118,6 +130,16 @@ class Detect:
                 facts=tally.facts,
                 alerts=len(tally.sent),
             )
+
+    def _tell_learning(self) -> None:
+        """How far each family has learned, as a metric; as a log line whenever a state changes."""
+        learned = self._signals.learning()
+        self._metrics.learning({key: status.seen * 86_400.0 for key, status in learned.items()})
+        for (family, tenant), status in learned.items():
+            if self._learned.get((family, tenant)) != status.state:
+                self._learned[family, tenant] = status.state
+                told = f"{status.state}: seen {status.seen} of {status.needed} {status.unit} needed"
+                log.info("learning", tenant=tenant, family=family, profile=status.profile, status=told)
 
     def _process(self, records: list[Record], tally: Tally) -> tuple[list[Out], list[Change]]:
         signals = [r for r in records if r.topic == SIGNALS]
@@ -140,6 +162,8 @@ class Detect:
         for partition in batch.gained:
             self._restore(partition)
             self._held.add(partition)
+        if self._held:
+            self._health.ready("partitions")
 
     def _restore(self, partition: Partition) -> None:
         stage = self._stage(partition)

@@ -20,7 +20,9 @@ FACT_OF_ENTITY = {"user": "user", "address": "ip", "host": "hosts"}
 _encode = msgspec.json.Encoder().encode
 
 
-def document(sent: Sent, rules: Mapping[str, Rule], language: str = "en") -> dict[str, Any]:
+def document(
+    sent: Sent, rules: Mapping[str, Rule], language: str = "en", baseline: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """The alert document (schema: docs/architecture.md, "Alert")."""
     alert = sent.alert
     rule = rules.get(alert.rule)
@@ -64,7 +66,7 @@ def document(sent: Sent, rules: Mapping[str, Rule], language: str = "en") -> dic
                 "name": alert.rule or alert.findings[0].detector,
                 "version": rule.version if rule else "",
             },
-            "explanation": _explanation(alert, rules),
+            "explanation": _explanation(alert, rules) | {"baseline": dict(baseline or {})},
         },
         "evidence": _evidence(alert),
     }

@@ -18,6 +18,7 @@ from shield.broker import Broker, BrokerDown, Change, Fenced, Out
 
 log = structlog.get_logger()
 
+BEAT_S = 1.0
 RAW = "raw"
 DEAD = "dead"
 _COMMIT_KEY = b"commit"  # names the last commit, so that a commit in doubt is never repeated
@@ -423,13 +424,26 @@ def run(
     *,
     limits: Limits | None = None,
     counts: Counts | None = None,
+    turned: Callable[[], None] = lambda: None,
 ) -> bool:
-    """The process: until SIGTERM or SIGINT, or the end of a replay. False when lines could not be committed."""
+    """The process: until SIGTERM or SIGINT, or the end of a replay. False when lines could not be committed.
+
+    `turned` is called every second while the loop runs (liveness).
+    """
+
+    async def beat() -> None:
+        while True:
+            turned()
+            await asyncio.sleep(BEAT_S)
 
     async def until_signal() -> bool:
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        return await ingest(TopicInlet(broker, member, limits=limits, counts=counts), sources, stop=stop)
+        beating = asyncio.create_task(beat())
+        try:
+            return await ingest(TopicInlet(broker, member, limits=limits, counts=counts), sources, stop=stop)
+        finally:
+            beating.cancel()
 
     return asyncio.run(until_signal())

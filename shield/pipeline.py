@@ -10,9 +10,9 @@ from typing import Any
 
 import msgspec
 
-from connectors.events import Event
+from connectors.events import Event, isoformat
 from connectors.parse import Reader
-from detectors.behaviour import Behaviour, Models
+from detectors.behaviour import Behaviour, FamilyStatus, Models
 from detectors.facts import ORIGINAL_BYTES_MAX, Evidence, Fact, Feature, Located, Observation
 from detectors.sigma import RuleSet
 from shield.alerts import AlertBook, Sent, finding_of_hit
@@ -303,8 +303,15 @@ class SignalStage:
                     found[name] = (held + len(table), evicted + table.evicted)
         return found
 
-    def store(self, tenant: str) -> TenantStore | None:
-        return next((s.tenants[tenant] for s in self._partitions.values() if tenant in s.tenants), None)
+    def learning(self) -> dict[tuple[str, str], FamilyStatus]:
+        """(family, tenant) -> how far the profile of the family that is furthest behind has learned."""
+        found: dict[tuple[str, str], FamilyStatus] = {}
+        for tenant in self._tenants.values():
+            for status in self.behaviour.status(tenant.store, tenant.day):
+                held = found.get((status.family, tenant.name))
+                if held is None or status.seen < held.seen:
+                    found[status.family, tenant.name] = status
+        return found
 
     def _tenant(self, partition: Partition, name: str) -> "Tenant":
         found = self._tenants.get((partition, name))
@@ -313,10 +320,18 @@ class SignalStage:
             found = self._tenants[partition, name] = Tenant(name, store, self)
         return found
 
+    def _baseline(self) -> dict[str, Any]:
+        """What findings are compared with, for the explanation."""
+        models = self.behaviour.models
+        if models is None:
+            return {"calibrated": False, "tenant_days": 0}
+        days = [isoformat(day * float(DAY_S))[:10] for day in models.window]
+        return {"calibrated": models.ready(), "tenant_days": models.tenant_days, "from": days[0], "to": days[1]}
+
     def _outs(self, tenant: "Tenant", sent: Sequence[Sent], tally: Tally) -> list[Out]:
         outs = [_feature(f) for f in tenant.drain_features()]
         for one in sent:
-            doc = document(one, self.rules.rules, self.config.language)
+            doc = document(one, self.rules.rules, self.config.language, self._baseline())
             headers = {"kind": one.kind, "tenant": one.alert.tenant, "severity": one.alert.level}
             outs.append(Out("alerts", one.alert.id.encode(), encode(doc), one.alert.last, headers))
         tally.sent += sent
@@ -327,8 +342,8 @@ class Tenant:
     """The stateful half for one tenant."""
 
     def __init__(self, name: str, store: TenantStore, stage: SignalStage) -> None:
-        self._name = name
-        self._store = store
+        self.name = name
+        self.store = store
         self._stage = stage
         config = stage.config
         self._book = AlertBook(name, store, config.alerts)
@@ -349,7 +364,7 @@ class Tenant:
         bases = [f for f in signals.facts if "<" in f.detector]
         waiting = [f for f in signals.facts if "<" not in f.detector]
         if bases:
-            found = stage.rules.correlate(self._store, bases)
+            found = stage.rules.correlate(self.store, bases)
             for fact in found:
                 tally.matches[fact.detector] = tally.matches.get(fact.detector, 0) + 1
             hits += found
@@ -381,6 +396,10 @@ class Tenant:
         progress = self._progress.get("steps") or {}
         return sent + self._book.updates(progress.get("done", 0.0) * 60 + 86_400.0)
 
+    @property
+    def day(self) -> int:
+        return int((self._progress.get("steps") or {}).get("done", 0.0)) // 1440
+
     def drain_features(self) -> list[Feature]:
         features, self._features = self._features, []
         return features
@@ -410,7 +429,7 @@ class Tenant:
         rules = stage.rules.rules
         hits = [f for f in facts if f.detector in rules]
         observations, features = stage.behaviour.observe(
-            self._store, minute, [f for f in facts if f.detector not in rules]
+            self.store, minute, [f for f in facts if f.detector not in rules]
         )
         observations += self._weigh_hits(hits, features)
         self._features += features
@@ -419,15 +438,15 @@ class Tenant:
         now = (minute + 1) * 60.0
         if now <= stage.learn_until:
             return []
-        hubs = stage.hubs.get(self._name, frozenset())
-        threshold = stage.thresholds.get(self._name, stage.thresholds.get("*"))
+        hubs = stage.hubs.get(self.name, frozenset())
+        threshold = stage.thresholds.get(self.name, stage.thresholds.get("*"))
         sent = self._book.weigh(sorted(observations, key=_order), hubs, threshold)
         return sent + self._book.updates(now)
 
     def _weigh_hits(self, hits: list[Fact], features: list[Feature]) -> list[Observation]:
         """Rule hits enter the common scale: one observation per rule, entity and day, calibrated like any other."""
         rules, models = self._stage.rules.rules, self._stage.behaviour.models
-        seen = self._store.table("hit_days", int, entries_max=200_000, idle_max_s=7.0 * DAY_S)
+        seen = self.store.table("hit_days", int, entries_max=200_000, idle_max_s=7.0 * DAY_S)
         observations = []
         for fact in sorted(hits, key=lambda f: (f.detector, f.key)):  # arrival order within
             day, key = fact.minute // 1440, f"{fact.detector}|{fact.key}"
@@ -436,10 +455,10 @@ class Tenant:
             seen.put(key, day, fact.first)
             rule = rules[fact.detector]
             features.append(
-                Feature(self._name, rule.id, fact.key, day, fact.first, (1.0,), f"rule:{rule.id}", fact.entities)
+                Feature(self.name, rule.id, fact.key, day, fact.first, (1.0,), f"rule:{rule.id}", fact.entities)
             )
             rate = models.rate(rule.id, (1.0,)) if models else None
-            observations.append(observation_of_hit(rule, finding_of_hit(fact, rule), rate, self._name))
+            observations.append(observation_of_hit(rule, finding_of_hit(fact, rule), rate, self.name))
         return observations
 
 

@@ -72,8 +72,7 @@ def run_ingest(config: Config, worker: str) -> bool:
         broker = _broker(stack, config, None, worker, ())
         metrics, health = _observed(stack, config, config.metrics.ingest)
         parts = [(module_of(s).Source, s) for s in config.sources]
-        health.turned()
-        return ingest.run(broker, worker, parts, counts=_Counted(metrics))
+        return ingest.run(broker, worker, parts, counts=_Counted(metrics), turned=health.turned)
 
 
 def run_detect(config: Config, worker: str) -> None:
@@ -83,7 +82,7 @@ def run_detect(config: Config, worker: str) -> None:
         broker = _broker(stack, config, DETECT_GROUP, worker, topics)
         metrics, health = _observed(stack, config, config.metrics.detect)
         stop = _stop_signal()
-        Detect(broker, raw, signals, ModelShelf(signing_key(config)), metrics, config.batch).run(stop, health.turned)
+        Detect(broker, raw, signals, ModelShelf(signing_key(config)), metrics, health, config.batch).run(stop)
 
 
 def run_deliver(config: Config, worker: str, sink: SinkConfig) -> None:
