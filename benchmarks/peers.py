@@ -26,6 +26,7 @@ from tests.kafka_server import KafkaServer, Unavailable
 LINES = 60_000
 RULES = 100
 PARTITIONS = 4
+FEW = ("srcip", "srcport", "dstip", "dstport", "service", "action", "sentbyte", "rcvdbyte")
 SKIPPED = 0.1  # share of Logprep's outputs before its clock starts, so that its start is not counted
 HOME = measure.ROOT / ".cache" / "logprep"
 CONFIG = """
@@ -82,9 +83,14 @@ def write_sigma(folder: Path) -> Path:
     return folder
 
 
-def write_logprep(folder: Path, kafka: str, sample: str) -> Path:
-    """Logprep's configuration with its rules; consumer and producer set up for throughput."""
-    pattern = re.sub(r'(\w+)=("?)(?:(?<=")[^"]*|[^" ]+)', r"\1=\2%{\1}", sample)
+def write_logprep(folder: Path, kafka: str, sample: str, *, few: bool) -> Path:
+    """Logprep's configuration with its rules; consumer and producer set up for throughput. `few`: keep only FEW fields."""
+
+    def placed(match: re.Match[str]) -> str:
+        kept = match[1] if match[1] in FEW or not few else ""
+        return f"{match[1]}={match[2]}%{{{kept}}}"
+
+    pattern = re.sub(r'(\w+)=("?)(?:(?<=")[^"]*|[^" ]+)', placed, sample)
     dissect = folder / "dissector"
     detect = folder / "pre_detector"
     dissect.mkdir(parents=True)
@@ -117,7 +123,7 @@ def write_logprep(folder: Path, kafka: str, sample: str) -> Path:
                 "topic": "docs",
                 "kafka_config": servers
                 | {
-                    "group.id": "logprep",
+                    "group.id": folder.name,
                     "enable.auto.commit": "true",
                     "auto.offset.reset": "earliest",
                     "queued.min.messages": "100000",
@@ -128,7 +134,7 @@ def write_logprep(folder: Path, kafka: str, sample: str) -> Path:
         "output": {
             "kafka": {
                 "type": "confluentkafka_output",
-                "topic": "processed",
+                "topic": f"{folder.name}.processed",
                 "flush_timeout": 30,
                 "send_timeout": 0,
                 "kafka_config": servers | {"linger.ms": "50"},
@@ -136,7 +142,7 @@ def write_logprep(folder: Path, kafka: str, sample: str) -> Path:
         },
         "pipeline": [
             {"dissector": {"type": "dissector", "rules": [str(dissect)]}},
-            {"detector": {"type": "pre_detector", "rules": [str(detect)], "outputs": [{"kafka": "detections"}]}},
+            {"detector": {"type": "pre_detector", "rules": [str(detect)], "outputs": [{"kafka": f"{folder.name}.detections"}]}},
         ],
     }
     path = folder / "logprep.yml"
@@ -175,23 +181,24 @@ def counter(kafka: str, topic: str) -> Callable[[], int]:
     return lambda: sum(consumer.get_watermark_offsets(p, timeout=10)[1] for p in partitions)
 
 
-def run_logprep(program: Path, config: Path, folder: Path, kafka: str, count: int) -> dict[str, Any]:
-    outputs, detections = counter(kafka, "processed"), counter(kafka, "detections")
+def run_logprep(program: Path, config: Path, kafka: str, count: int, name: str) -> dict[str, Any]:
+    folder = config.parent
+    outputs, detections = (counter(kafka, f"{folder.name}.{topic}") for topic in ("processed", "detections"))
     with measure.started([str(program), "run", str(config)], folder / "logprep.log") as manager:
 
         def reached(share: float) -> bool:
             manager.check()
             return outputs() >= count * share
 
-        measure.until(lambda: reached(SKIPPED), "Logprep wrote nothing", within_s=300)
+        measure.until(lambda: reached(SKIPPED), "Logprep wrote nothing", every_s=0.2, within_s=300)
         pipeline = _busiest(manager.pid)
         first, first_s, begun = outputs(), pipeline.cpu_s(), time.monotonic()
-        measure.until(lambda: reached(1.0), "Logprep did not finish", within_s=600)
+        measure.until(lambda: reached(1.0), "Logprep did not finish", every_s=0.2, within_s=600)
         cpu_s, wall_s = pipeline.cpu_s() - first_s, time.monotonic() - begun
         peak_mb = pipeline.peak_mb()
     done = count - first
     return {
-        "program": "logprep",
+        "program": name,
         "docs": count,
         "outputs": outputs(),
         "detections": detections(),
@@ -276,11 +283,14 @@ def run(count: int, runs: int) -> None:
             admin = AdminClient({"bootstrap.servers": kafka, "log_level": 0})
             fill(kafka, "docs", documents, admin)
             fill(kafka, "lines", [text.encode() for text in texts], admin)
-            fill(kafka, "processed", [], admin)
-            fill(kafka, "detections", [], admin)
+            for topic in ("few.processed", "few.detections", "all.processed", "all.detections"):
+                fill(kafka, topic, [], admin)
             rules = write_sigma(folder / "sigma")
+            few = write_logprep(folder / "few", kafka, texts[0], few=True)
+            every = write_logprep(folder / "all", kafka, texts[0], few=False)
             rows = [
-                run_logprep(program, write_logprep(folder / "logprep", kafka, texts[0]), folder, kafka, count),
+                run_logprep(program, few, kafka, count, f"logprep, {len(FEW)} fields of a line"),
+                run_logprep(program, every, kafka, count, "logprep, all fields of a line"),
                 run_shield(folder, kafka, rules, texts, single=False),
                 run_shield(folder, kafka, rules, texts, single=True),
             ]

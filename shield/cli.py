@@ -471,6 +471,17 @@ def demo(
     raise typer.Exit(play(seed, lines, keep))
 
 
+@app.command(hidden=True, help="Print a generated page of docs/: configuration or parsers.")
+def docs(page: Annotated[str, typer.Argument(help="configuration or parsers")] = "configuration") -> None:
+    from shield import docs_page
+    from shield.config import ROOT
+
+    pages = {"configuration": docs_page.configuration, "parsers": lambda: docs_page.parsers(ROOT / "tests" / "golden")}
+    if page not in pages:
+        fail(f"there is no page `{page}`; there are {', '.join(pages)}", USAGE)
+    typer.echo(pages[page](), nl=False)
+
+
 def _reader(config: Path) -> Any:
     from shield import config as configs
     from shield.broker import open_broker

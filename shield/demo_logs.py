@@ -17,6 +17,8 @@ DAY = datetime(2026, 11, 3, tzinfo=UTC)  # a Tuesday
 FILES = {"firewall": "firewall.log", "auth": "auth.log", "windows": "windows.ndjson", "web": "web.log"}
 PARSERS = {"firewall": "fortigate", "auth": "linux_auth", "windows": "windows", "web": "nginx"}
 SHARES = {"firewall": 0.55, "auth": 0.15, "windows": 0.15, "web": 0.15}
+ROUTINE_LINES = 3_000
+BULK_FIREWALL = 0.7
 HOURS = (1, 1, 1, 1, 1, 2, 5, 14, 20, 22, 22, 20, 14, 17, 20, 18, 13, 7, 4, 3, 2, 2, 1, 1)  # how busy each hour is
 GUESSER, SCANNER, DROP = "203.0.113.66", "10.20.1.55", "203.0.113.200"
 VICTIM_USER, VICTIM_HOST, LEAK_HOST = "k.weber", "ws-031", "10.20.1.17"
@@ -86,15 +88,28 @@ def write(folder: Path, seed: int, lines: int, history_days: int = 0, history_li
 
 
 def ordinary(rng: Random, day: datetime, lines: int) -> list[Line]:
-    """A day without attacks: exactly `lines` lines."""
+    """A day without attacks: exactly `lines` lines.
+
+    Up to ROUTINE_LINES of them are what people and machines do; the rest is the bulk that every town has more or less of
+    (name look-ups, visitors of the web page), which changes nobody's habits.
+    """
     weekend = day.weekday() >= 5
-    counts = {source: int(lines * share) for source, share in SHARES.items()}
-    counts["firewall"] += lines - sum(counts.values())
+    routine = min(lines, ROUTINE_LINES)
+    counts = {source: int(routine * share) for source, share in SHARES.items()}
+    counts["firewall"] += routine - sum(counts.values())
     found: list[Line] = []
     for source, make in (("firewall", _firewall), ("auth", _auth), ("windows", _windows), ("web", _web)):
         for _ in range(counts[source]):
             at = _moment(rng, day, flat=weekend)
             found.append((at, source, make(rng, at)))
+    for _ in range(lines - routine):
+        at = _moment(rng, day, flat=weekend)
+        if rng.random() < BULK_FIREWALL:
+            host = f"10.20.1.{rng.randrange(10, 60)}"
+            look_up = _traffic(rng, at, host, "10.20.0.11", 53, rng.randint(60, 90), rng.randint(90, 400), "close")
+            found.append((at, "firewall", look_up))
+        else:
+            found.append((at, "web", _web(rng, at)))
     return found
 
 
