@@ -124,7 +124,9 @@ def detect(town: Town, folder: Path, broker: str) -> dict[str, Any]:
     config = town.config(folder, broker, detect=port)
     preload(town, config)
     loaded = configs.load(config)
-    with measure.started(measure.shield("detect", str(config), "--worker", "detect-0"), folder / "detect.log") as worker:
+    with measure.started(
+        measure.shield("detect", str(config), "--worker", "detect-0"), folder / "detect.log"
+    ) as worker:
         # the first answer comes after rules and profiles are loaded and before the first batch is taken
         measure.until(lambda: worker.check() or measure.metrics(port), "detect did not start", every_s=0.01)
         before_s, begun = worker.cpu_s(), time.monotonic()

@@ -90,6 +90,4 @@ def raw_records(lines: Sequence[Line], record_lines: int = RECORD_LINES) -> list
 
 def source_config(source: str, year: int, options: str) -> str:
     """One entry of `sources:`."""
-    return (
-        f"  - {{tenant: {TENANT}, source: {source}, parser: {PARSERS[source]}, timezone: {ZONE}, year: {year}, {options}}}"
-    )
+    return f"  - {{tenant: {TENANT}, source: {source}, parser: {PARSERS[source]}, timezone: {ZONE}, year: {year}, {options}}}"

@@ -50,10 +50,12 @@ def machine() -> dict[str, Any]:
 
 def _commit() -> str:
     def git(*arguments: str) -> str:
-        done = subprocess.run(["git", "-C", ROOT, *arguments], check=False, capture_output=True, text=True)  # noqa: S607
+        done = subprocess.run(["git", "-C", ROOT, *arguments], check=False, capture_output=True, text=True)
         return done.stdout.strip()
 
-    return (git("rev-parse", "--short", "HEAD") or "unknown") + (" with changes" if git("status", "--porcelain") else "")
+    return (git("rev-parse", "--short", "HEAD") or "unknown") + (
+        " with changes" if git("status", "--porcelain") else ""
+    )
 
 
 def median(rows: Sequence[Row]) -> dict[str, Any]:
@@ -93,7 +95,9 @@ def table(rows: Sequence[Row]) -> str:
     cells = [columns, *([_cell(row.get(name, "")) for name in columns] for row in rows)]
     widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
     return "\n".join(
-        "  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True)))
+        "  ".join(
+            cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True))
+        )
         for line in cells
     )
 

@@ -142,7 +142,13 @@ def write_logprep(folder: Path, kafka: str, sample: str, *, few: bool) -> Path:
         },
         "pipeline": [
             {"dissector": {"type": "dissector", "rules": [str(dissect)]}},
-            {"detector": {"type": "pre_detector", "rules": [str(detect)], "outputs": [{"kafka": f"{folder.name}.detections"}]}},
+            {
+                "detector": {
+                    "type": "pre_detector",
+                    "rules": [str(detect)],
+                    "outputs": [{"kafka": f"{folder.name}.detections"}],
+                }
+            },
         ],
     }
     path = folder / "logprep.yml"
@@ -297,7 +303,9 @@ def run(count: int, runs: int) -> None:
         for row in rows:
             ratios = {f"{name}, ratio": row[name] / rows[0][name] for name in ("docs/s", "docs/CPU s")}
             measured.setdefault(row["program"], []).append(row | ratios)
-    measure.write("peers", [measure.median(rows) for rows in measured.values()], logprep=version, rules=RULES, runs=runs)
+    measure.write(
+        "peers", [measure.median(rows) for rows in measured.values()], logprep=version, rules=RULES, runs=runs
+    )
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks import measure
 from benchmarks.bench_detect import PROFILES, TWO
 from benchmarks.bench_end_to_end import PER_SECOND, Town
 from shield import config as configs
@@ -41,7 +40,8 @@ def run(count: int, profiles: list[Path]) -> str:
                 middle = time.process_time()
                 made: list[Out] = [o for o in outs if o.topic == "signals"]
                 signals.process(
-                    [Record("signals", 0, offset + i, o.key, o.value, o.time, o.headers) for i, o in enumerate(made)], tally
+                    [Record("signals", 0, offset + i, o.key, o.value, o.time, o.headers) for i, o in enumerate(made)],
+                    tally,
                 )
                 offset += len(made)
                 raw_s += middle - begun
@@ -51,7 +51,9 @@ def run(count: int, profiles: list[Path]) -> str:
         profiler = cProfile.Profile()
         raw_s, signals_s = profiler.runcall(work)
         out = io.StringIO()
-        out.write(f"{count} lines, {len(profiles)} profiles; under the profiler: raw {raw_s:.2f} s, signals {signals_s:.2f} s\n")
+        out.write(
+            f"{count} lines, {len(profiles)} profiles; under the profiler: raw {raw_s:.2f} s, signals {signals_s:.2f} s\n"
+        )
         for order, length in (("tottime", 45), ("cumulative", 45)):
             pstats.Stats(profiler, stream=out).strip_dirs().sort_stats(order).print_stats(length)
         pstats.Stats(profiler, stream=out).strip_dirs().sort_stats("tottime").print_callers(14)

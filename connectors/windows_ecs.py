@@ -30,7 +30,7 @@ LEAF_DEPTH_MAX = 4  # how deep the text of an element may be wrapped
 Fields = dict[str, Any]
 
 NOTHING = frozenset(("", "-", "N/A", "n/a", "?", "%%1793"))
-_UNKNOWN = Kind(None)
+UNKNOWN = Kind(None)
 _TEXT_KEYS = ("#text", "text", "_", "$text", "content")
 _NO_KINDS: Kinds = {}
 
@@ -115,8 +115,8 @@ def event_of(f: Fields, s: System, beside: dict[str, Any] | None, damaged: bool,
     provider = s.provider if type(s.provider) is str else None
     if number is None and not channel:
         raise ParseError("Windows event with neither event id nor channel")
-    channel, kind_name, dataset, kinds, fill = _dataset(channel, provider)
-    kind = kinds.get(number, _UNKNOWN) if number is not None else _UNKNOWN
+    channel, kind_name, dataset, kinds, fill = dataset_of(channel, provider)
+    kind = kinds.get(number, UNKNOWN) if number is not None else UNKNOWN
     f["Channel"] = f["winlog.channel"] = channel
     if number is not None:
         f["EventID"] = number
@@ -133,13 +133,11 @@ def event_of(f: Fields, s: System, beside: dict[str, Any] | None, damaged: bool,
         f["user.id"] = plain(s.user_id)
     level = plain(s.level)
     if level is not None:
-        if type(level) is not str:
-            level = str(level)
-        f["log.level"] = LEVELS.get(level) or level.lower()
+        f["log.level"] = level_of(level)
     keywords = s.keywords
     if keywords is not None:
         f["Keywords"] = plain(keywords)
-    outcome = _outcome(keywords, s.outcome) or kind.outcome
+    outcome = outcome_of(keywords, s.outcome) or kind.outcome
     message = s.message if type(s.message) is str and s.message else None
     if damaged:
         f["shield.truncated"] = True
@@ -154,7 +152,7 @@ def event_of(f: Fields, s: System, beside: dict[str, Any] | None, damaged: bool,
         del f["winlog.user.name"]
     utc = f.get("UtcTime") if kind_name == "sysmon" else None
     return Event(
-        timestamp=_time(utc, s.times, f, origin),
+        timestamp=time_of(utc, s.times, f, origin),
         event_module=NAME,
         event_dataset=dataset,
         event_category=kind.category,
@@ -169,11 +167,17 @@ def event_of(f: Fields, s: System, beside: dict[str, Any] | None, damaged: bool,
     )
 
 
+def level_of(level: Any) -> str:
+    if type(level) is not str:
+        level = str(level)
+    return LEVELS.get(level) or level.lower()
+
+
 Fill = Callable[[int | None, Kind, Fields, dict[str, Any]], None]
 
 
 @lru_cache(maxsize=1024)
-def _dataset(channel: str | None, provider: str | None) -> tuple[str, str, str, Kinds, Fill]:
+def dataset_of(channel: str | None, provider: str | None) -> tuple[str, str, str, Kinds, Fill]:
     """The channel, its short name, `event.dataset`, its table of ids and its mapping."""
     if not channel:
         channel = CHANNEL_OF_PROVIDER.get((provider or "").lower(), provider or "")
@@ -189,11 +193,11 @@ def _dataset(channel: str | None, provider: str | None) -> tuple[str, str, str, 
 _AUDIT_FAILURE, _AUDIT_SUCCESS = 0x0010000000000000, 0x0020000000000000
 
 
-def _outcome(keywords: Any, stated: Any) -> str | None:
+def outcome_of(keywords: Any, stated: Any) -> str | None:
     """From the audit bits of the keywords (hex, signed number or words), else from what the shipper says."""
     if type(keywords) is list:
         for keyword in keywords:
-            if type(keyword) is not list and (found := _outcome(keyword, None)) is not None:
+            if type(keyword) is not list and (found := outcome_of(keyword, None)) is not None:
                 return found
     elif type(keywords) is str:
         if (found := _KEYWORDS.get(keywords)) is not None:
@@ -253,7 +257,7 @@ def _word(value: Any) -> str | None:
 
 
 @lru_cache(maxsize=65_536)
-def _address(text: str) -> str | None:
+def address_of(text: str) -> str | None:
     """An IP address as written, an IPv4 one out of its IPv6 dress; None for host names, LOCAL and the like."""
     text = text.strip().split("%")[0].strip("[]")
     try:
@@ -264,7 +268,7 @@ def _address(text: str) -> str | None:
     return str(mapped) if mapped is not None else text
 
 
-def _basename(path: str) -> str:
+def basename(path: str) -> str:
     name = path.rpartition("\\")[2]
     return name.rpartition("/")[2] if "/" in name and "\\" not in path else name
 
@@ -302,7 +306,7 @@ def _security(number: int | None, kind: Kind, f: Fields, kw: dict[str, Any]) -> 
     else:
         name, domain, logon = _word(get("SubjectUserName")), get("SubjectDomainName"), get("SubjectLogonId")
         sid = get("SubjectUserSid")
-        if name is None and kind is _UNKNOWN:
+        if name is None and kind is UNKNOWN:
             name, domain = _word(get("TargetUserName") or get("AccountName")), get("TargetDomainName")
     if number in (4769, 4770) and name is not None:
         name = name.partition("@")[0]
@@ -333,7 +337,7 @@ def _security(number: int | None, kind: Kind, f: Fields, kw: dict[str, Any]) -> 
         pid = get("CallerProcessId") or get("ProcessID") or get("ClientProcessId")
     if (path := _word(path)) is not None:
         kw["process_executable"] = path
-        kw["process_name"] = _basename(path)
+        kw["process_name"] = basename(path)
     if pid is not None and (pid := number_of(pid)) is not None:
         kw["process_pid"] = pid
     thing = _word(get("ObjectName"))
@@ -351,7 +355,7 @@ def _security_network(f: Fields, kw: dict[str, Any]) -> None:
     address = get("IpAddress")
     if address is None:
         address = get("ClientAddress") or get("SourceAddress") or get("ClientIPAddress")
-    if type(address) is str and (ip := _address(address)) is not None:
+    if type(address) is str and (ip := address_of(address)) is not None:
         kw["source_ip"] = ip
     port = get("IpPort")
     if port is None:
@@ -360,7 +364,7 @@ def _security_network(f: Fields, kw: dict[str, Any]) -> None:
         kw["source_port"] = port
     destination = get("DestAddress")
     if type(destination) is str:
-        if (ip := _address(destination)) is not None:
+        if (ip := address_of(destination)) is not None:
             kw["destination_ip"] = ip
         if (port := number_of(get("DestPort"))) is not None and port < 65_536:
             kw["destination_port"] = port
@@ -374,7 +378,7 @@ def _created_process(f: Fields, kw: dict[str, Any]) -> None:
     image, parent = _word(get("NewProcessName")), _word(get("ParentProcessName"))
     if image is not None:
         f["Image"] = kw["process_executable"] = image
-        kw["process_name"] = _basename(image)
+        kw["process_name"] = basename(image)
     if (pid := number_of(get("NewProcessId"))) is not None:
         kw["process_pid"] = pid
     line = get("CommandLine")
@@ -384,7 +388,7 @@ def _created_process(f: Fields, kw: dict[str, Any]) -> None:
         kw["process_command_line"] = line
     if parent is not None:
         f["ParentImage"] = f["process.parent.executable"] = parent
-        kw["process_parent_name"] = _basename(parent)
+        kw["process_parent_name"] = basename(parent)
     if (pid := number_of(get("ProcessId"))) is not None:
         f["process.parent.pid"] = pid
     if "user_name" in kw:
@@ -425,7 +429,7 @@ def _sysmon(number: int | None, _kind: Kind, f: Fields, kw: dict[str, Any]) -> N
     image = get("Image") or get("SourceImage")
     if type(image) is str and image not in NOTHING:
         kw["process_executable"] = image
-        kw["process_name"] = _basename(image)
+        kw["process_name"] = basename(image)
     pid = get("ProcessId")
     if pid is None:
         pid = get("SourceProcessId")
@@ -444,7 +448,7 @@ def _sysmon(number: int | None, _kind: Kind, f: Fields, kw: dict[str, Any]) -> N
         parent = get("ParentImage")
         if type(parent) is str and parent not in NOTHING:
             f["process.parent.executable"] = parent
-            kw["process_parent_name"] = _basename(parent)
+            kw["process_parent_name"] = basename(parent)
         if (line := get("ParentCommandLine")) is not None:
             f["process.parent.command_line"] = line
         if (pid := number_of(get("ParentProcessId"))) is not None:
@@ -478,9 +482,9 @@ def _sysmon(number: int | None, _kind: Kind, f: Fields, kw: dict[str, Any]) -> N
 
 def _sysmon_network(f: Fields, kw: dict[str, Any]) -> None:
     get = f.get
-    if type(source := get("SourceIp")) is str and (ip := _address(source)) is not None:
+    if type(source := get("SourceIp")) is str and (ip := address_of(source)) is not None:
         kw["source_ip"] = ip
-    if type(destination := get("DestinationIp")) is str and (ip := _address(destination)) is not None:
+    if type(destination := get("DestinationIp")) is str and (ip := address_of(destination)) is not None:
         kw["destination_ip"] = ip
     if (port := number_of(get("SourcePort"))) is not None and port < 65_536:
         kw["source_port"] = port
@@ -567,12 +571,12 @@ def _other(number: int | None, kind: Kind, f: Fields, kw: dict[str, Any]) -> Non
     address = get("Address") or get("IpAddress") or get("ClientAddress") or get("SourceIp") or get("ClientIP")
     if address is None and number == 1149:
         address = get("Param3")
-    if type(address) is str and (ip := _address(address)) is not None:
+    if type(address) is str and (ip := address_of(address)) is not None:
         kw["source_ip"] = ip
     image = _word(get("ProcessName") or get("Image") or get("ProcessPath"))
     if image is not None:
         kw["process_executable"] = image
-        kw["process_name"] = _basename(image)
+        kw["process_name"] = basename(image)
     if (pid := number_of(get("ProcessId") or get("ProcessID"))) is not None:
         kw["process_pid"] = pid
     if type(line := get("CommandLine")) is str and line:
@@ -636,7 +640,7 @@ def _beside(d: dict[str, Any], f: Fields, kw: dict[str, Any], number: int | None
             missing = [("ImageLoaded" if native == "TargetFilename" else native, value) for native, value in missing]
         if missing:
             f.update(missing)
-            _sysmon(number, _UNKNOWN, f, kw)
+            _sysmon(number, UNKNOWN, f, kw)
     for name, wanted, path in _ATTRIBUTES_BESIDE:
         if kw.get(name) is None and type(value := part_of(d, *path)) is wanted:
             kw[name] = value
@@ -650,7 +654,7 @@ _WORDED_TIME = re.compile(r"(?:\w{3} )?(?:(\d{4}) )?(\w{3}) +(\d{1,2}) (\d\d):(\
 SECONDS_MAX = 253_402_300_799.0  # the last second of the year 9999
 
 
-def _time(utc: Any, times: tuple[Any, ...], f: Fields, origin: Origin) -> float:
+def time_of(utc: Any, times: tuple[Any, ...], f: Fields, origin: Origin) -> float:
     """The event's time: Sysmon's own, else the first that states its zone, else the first that can be read."""
     if type(utc) is str and (at := _zoned(utc if utc[-1:] == "Z" else utc + "Z")) is not None:
         return at

@@ -25,6 +25,7 @@ from connectors.windows_ecs import (
     plain,
     plain_list,
 )
+from connectors.windows_usual import usual
 
 NAME = "windows"
 EVENTS_MAX = 1000  # of one line (a JSON array, joined XML events); what follows is not read
@@ -59,6 +60,13 @@ _FLAT_MARKS = ('"Channel"', '"System"', '"SourceName"', '"Provider_Name"', '"Pro
 
 
 def parse(text: str, origin: Origin) -> Sequence[Event]:
+    if text[:1] == "{" and (event := usual(text, origin, generally)) is not None:
+        return (event,)
+    return generally(text, origin)
+
+
+def generally(text: str, origin: Origin) -> Sequence[Event]:
+    """Any form, with all fields."""
     start = text.find("{", 0, ENVELOPE_CHARS_MAX)
     if start >= 0:
         tag = text.find("<Event", 0, start)
