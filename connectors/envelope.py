@@ -99,6 +99,10 @@ def peel(text: str, origin: Origin) -> Envelope:
             words = text[end + 1 :].split(" ", 2)
             if len(words) == 3:
                 host, tag, message = words
+                if tag[-2:] == "]:":
+                    name, _, pid = tag[:-2].partition("[")
+                    if name in _APPS and pid.isdecimal() and len(pid) <= PID_DIGITS_MAX and host in _HOSTS:
+                        return Envelope(at, host, name, int(pid), severity, facility, None, message)
                 app = _TAGS.get(tag) or _plain_tag(tag)
                 if app is not None and (host in _HOSTS or _plain_host(host)):
                     return Envelope(at, host, app[0], app[1], severity, facility, None, message)
@@ -117,8 +121,10 @@ def peel(text: str, origin: Origin) -> Envelope:
 
 
 _NO_TAG_STARTS = frozenset('{[<"')
+PID_DIGITS_MAX = 10
 REMEMBERED_MAX = 8192  # tags and hosts that were found well-formed
 _TAGS: dict[str, tuple[str, int | None]] = {}
+_APPS: set[str] = set()  # programs of tags with a pid: of those there are too many to remember the tags
 _HOSTS: set[str] = set()
 
 
@@ -128,9 +134,14 @@ def _plain_tag(tag: str) -> tuple[str, int | None] | None:
     match = _PLAIN_TAG.fullmatch(tag)
     if match is None:
         return None
+    if match[2] is not None:
+        if len(_APPS) >= REMEMBERED_MAX:
+            _APPS.clear()
+        _APPS.add(match[1])
+        return match[1], int(match[2])
     if len(_TAGS) >= REMEMBERED_MAX:
         _TAGS.clear()
-    found = _TAGS[tag] = (match[1], int(match[2]) if match[2] is not None else None)
+    found = _TAGS[tag] = (match[1], None)
     return found
 
 

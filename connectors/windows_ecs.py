@@ -672,7 +672,7 @@ _SIGNS = ("+", "-")
 
 
 @lru_cache(maxsize=4096)
-def _minute(text: str) -> float:
+def minute_of(text: str) -> float:
     """Seconds since the epoch of `2026-03-01T08:15` in UTC; a source's lines span few minutes at a time."""
     return datetime.fromisoformat(text + "+00:00").timestamp()
 
@@ -683,7 +683,7 @@ def _zoned(value: Any) -> float | None:
             if value[-1:] == "Z" and value[16:17] == ":":
                 second = float(value[17:-1])
                 if 0 <= second < 61:
-                    return _minute(value[:16]) + second
+                    return minute_of(value[:16]) + second
             if (
                 value[-1:].isdigit()
                 and value[-6:-5] not in _SIGNS

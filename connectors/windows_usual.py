@@ -5,6 +5,7 @@ What is unusual in any respect is left to the general way, which gives the same 
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Annotated, Any
 
 import msgspec
@@ -19,12 +20,14 @@ from connectors.windows_ecs import (
     basename,
     dataset_of,
     level_of,
+    minute_of,
     number_of,
     outcome_of,
     time_of,
 )
 from connectors.windows_events import Kind
 
+TEXTS_MAX = 16_384  # paths, accounts and numbers remembered with what they mean
 FIELDS_MAX = 512  # of one event; more takes the general way
 PLANS_MAX = 4096  # combinations of channel, id, keywords and the like remembered with what they mean
 NAME_CHARS_MAX = 200
@@ -105,15 +108,12 @@ class _Plan(msgspec.Struct, frozen=True, gc=False):
 class _Fields(Mapping[str, Any]):
     """The fields of one event: the line's own values at once, what the mapping adds when somebody asks for it."""
 
-    __slots__ = ("_at", "_data", "_general", "_host", "_plan", "_text", "_whole")
+    __slots__ = ("_data", "_line", "_plan", "_whole")
 
-    def __init__(self, plan: _Plan, data: dict[str, Any], host: str, at: float, text: str, general: General) -> None:
+    def __init__(self, plan: _Plan, data: dict[str, Any], line: tuple[str, float, str, General]) -> None:
         self._plan = plan
         self._data = data
-        self._host = host
-        self._at = at
-        self._text = text
-        self._general = general
+        self._line = line  # host, time, text, and what reads it all
         self._whole: Mapping[str, Any] | None = None
 
     def get(self, key: str, default: Any = None) -> Any:
@@ -125,7 +125,7 @@ class _Fields(Mapping[str, Any]):
             if key not in plan.own and "." not in key:
                 return self._data.get(key, default)
             if key == "Computer":
-                return self._host
+                return self._line[0]
             native = plan.aliases.get(key)
             if native is not None and (value := self._data.get(native)) is not None and value not in NOTHING:
                 return value
@@ -134,8 +134,9 @@ class _Fields(Mapping[str, Any]):
     def _all(self) -> Mapping[str, Any]:
         whole = self._whole
         if whole is None:
-            origin = Origin("", "", self._at, Clock())  # the time itself was read before
-            whole = self._whole = self._general(self._text, origin)[0].fields
+            _, at, text, general = self._line
+            origin = Origin("", "", at, Clock())  # the time itself was read before
+            whole = self._whole = general(text, origin)[0].fields
         return whole
 
     def __getitem__(self, key: str) -> Any:
@@ -185,7 +186,7 @@ def _winlogbeat(beat: _Beat, text: str, origin: Origin, general: General) -> Eve
     at = _moment(data.get("UtcTime") if plan.sysmon else None, times, origin)
     if at is None:
         return None
-    fields = _Fields(plan, data, w.computer_name, at, text, general)
+    fields = _Fields(plan, data, (w.computer_name, at, text, general))
     return plan.read(plan, data.get, at, w.computer_name, beat.message or None, fields)
 
 
@@ -216,7 +217,7 @@ def _flat(data: dict[str, Any], text: str, origin: Origin, general: General) -> 
     at = _moment(get("UtcTime") if plan.sysmon else None, times, origin)
     if at is None:
         return None
-    fields = _Fields(plan, data, computer, at, text, general)
+    fields = _Fields(plan, data, (computer, at, text, general))
     return plan.read(plan, get, at, computer, message if type(message) is str else None, fields)
 
 
@@ -329,30 +330,53 @@ def _learned(plan: _Plan, data: dict[str, Any]) -> bool:
 
 
 def _moment(utc: Any, times: tuple[Any, ...], origin: Origin) -> float | None:
+    """As `time_of`, which reads what does not look as Windows and winlogbeat write it; None where that gives up too."""
+    text = utc or times[0] or times[1]
+    try:
+        if text[-1] == "Z":
+            second = float(text[17:-1])
+            if 0 <= second < 60 and text[16] == ":":
+                return minute_of(text[:16]) + second
+        elif text is utc:
+            second = float(text[17:])
+            if 0 <= second < 60 and text[16] == ":":
+                return minute_of(text[:16]) + second
+    except (ValueError, TypeError, IndexError):
+        pass
     notes: dict[str, Any] = {}
     at = time_of(utc, times, notes, origin)
     return None if notes else at
 
 
-# --- the events -------------------------------------------------------------------------------------------------------
+@lru_cache(maxsize=TEXTS_MAX)
+def _executable(path: str) -> str:
+    """The name of a program's file; empty where there is none."""
+    return "" if path in NOTHING else basename(path)
 
-_Get = Callable[[str], Any]
+
+@lru_cache(maxsize=TEXTS_MAX)
+def _account(text: str) -> tuple[str | None, str | None]:
+    """Name and domain."""
+    if text in NOTHING:
+        return None, None
+    domain, backslash, name = text.partition("\\")
+    return (name, domain) if backslash else (text, None)
 
 
-def _whole(text: Any) -> int | None:
-    if type(text) is str and text.isdecimal() and len(text) < 10:
-        return int(text)
+@lru_cache(maxsize=TEXTS_MAX)
+def _number(text: Any) -> int | None:
     return number_of(text)
 
 
-def _port(get: _Get) -> int | None:
-    text = get("IpPort")
-    if text is None:
-        text = get("SourcePort")
-        if text is None:
-            return None
-    port = _whole(text)
+@lru_cache(maxsize=TEXTS_MAX)
+def _port(text: Any) -> int | None:
+    port = number_of(text)
     return port if port is None or port < 65_536 else None
+
+
+# --- the events -------------------------------------------------------------------------------------------------------
+
+_Get = Callable[..., Any]  # of a dict
 
 
 def _security(plan: _Plan, get: _Get, at: float, host: str, message: str | None, fields: _Fields) -> Event | None:
@@ -364,9 +388,7 @@ def _security(plan: _Plan, get: _Get, at: float, host: str, message: str | None,
     address, path = get("IpAddress"), get("ProcessName")
     if type(user) is not str or user in NOTHING or (path is not None and type(path) is not str):
         return None
-    port = _port(get)
-    if path is not None and path in NOTHING:
-        path = None
+    program = _executable(path) if path is not None else ""
     return Event(
         timestamp=at,
         event_module=NAME,
@@ -381,10 +403,10 @@ def _security(plan: _Plan, get: _Get, at: float, host: str, message: str | None,
         user_name=user,
         user_domain=domain if type(domain) is str and domain not in NOTHING else None,
         source_ip=address_of(address) if type(address) is str else None,
-        source_port=port,
-        process_name=None if path is None else basename(path),
-        process_pid=_whole(get("ProcessId")),
-        process_executable=path,
+        source_port=_port(get("IpPort", get("SourcePort"))),
+        process_name=program or None,
+        process_pid=_number(get("ProcessId")),
+        process_executable=path if program else None,
         service_name=plan.service,
         fields=fields,
     )
@@ -394,11 +416,11 @@ def _process(plan: _Plan, get: _Get, at: float, host: str, message: str | None, 
     """4688."""
     user, domain = get("SubjectUserName"), get("SubjectDomainName")
     image, parent, line = get("NewProcessName"), get("ParentProcessName"), get("CommandLine")
-    if type(user) is not str or user in NOTHING or type(image) is not str or image in NOTHING:
+    if type(user) is not str or user in NOTHING or type(image) is not str or not (program := _executable(image)):
         return None
     if line is None or (parent is not None and type(parent) is not str):
         return None
-    address, port = get("IpAddress"), _port(get)
+    address = get("IpAddress")
     return Event(
         timestamp=at,
         event_module=NAME,
@@ -413,39 +435,34 @@ def _process(plan: _Plan, get: _Get, at: float, host: str, message: str | None, 
         user_name=user,
         user_domain=domain if type(domain) is str and domain not in NOTHING else None,
         source_ip=address_of(address) if type(address) is str else None,
-        source_port=port,
-        process_name=basename(image),
-        process_pid=_whole(get("NewProcessId")),
+        source_port=_port(get("IpPort", get("SourcePort"))),
+        process_name=program,
+        process_pid=_number(get("NewProcessId")),
         process_executable=image,
         process_command_line=line if type(line) is str and line else None,
-        process_parent_name=None if parent is None or parent in NOTHING else basename(parent),
+        process_parent_name=None if parent is None else _executable(parent) or None,
         fields=fields,
     )
 
 
 def _sysmon(plan: _Plan, get: _Get, at: float, host: str, message: str | None, fields: _Fields) -> Event | None:
     image, user, line = get("Image"), get("User"), get("CommandLine")
-    if type(image) is not str or image in NOTHING or not image:
+    if type(image) is not str or not (program := _executable(image)):
         return None
     name = domain = parent = path = source = destination = transport = None
     source_port = destination_port = None
-    if type(user) is str and user not in NOTHING:
-        domain, backslash, name = user.partition("\\")
-        if not backslash:
-            name, domain = user, None
+    if type(user) is str:
+        name, domain = _account(user)
     number = plan.number
     if number == 1:
         parent = get("ParentImage")
-        if type(parent) is not str or parent in NOTHING:
-            parent = None
+        parent = _executable(parent) if type(parent) is str else None
     elif number == 3:
         source, destination, transport = get("SourceIp"), get("DestinationIp"), get("Protocol")
-        source_port, destination_port = _whole(get("SourcePort")), _whole(get("DestinationPort"))
+        source_port, destination_port = _port(get("SourcePort")), _port(get("DestinationPort"))
         if type(source) is not str or type(destination) is not str or type(transport) is not str:
             return None
         source, destination, transport = address_of(source), address_of(destination), transport.lower()
-        if (source_port or 0) > 65_535 or (destination_port or 0) > 65_535:
-            return None
     elif number not in _WITHOUT_FILE:
         path = get("TargetFilename") or get("ImageLoaded") or get("Device")
         if type(path) is not str or not path:
@@ -468,11 +485,11 @@ def _sysmon(plan: _Plan, get: _Get, at: float, host: str, message: str | None, f
         destination_ip=destination,
         destination_port=destination_port,
         network_transport=transport,
-        process_name=basename(image),
-        process_pid=_whole(get("ProcessId")),
+        process_name=program,
+        process_pid=_number(get("ProcessId")),
         process_executable=image,
         process_command_line=line if type(line) is str and line else None,
-        process_parent_name=None if parent is None else basename(parent),
+        process_parent_name=parent or None,
         file_path=path,
         fields=fields,
     )

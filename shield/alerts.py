@@ -14,6 +14,7 @@ from shield.config import Alerting
 from shield.risk import Book, Finding, book, entities_of, named, risk_of, total
 
 KEY_JOIN = "\x1f"  # between the values of a fact's key
+FOLDS_MAX = 200  # windows of one rule and entity that are remembered
 FINDINGS_MAX = 40  # observations shown in one alert; further ones are counted
 EVIDENCE_MAX = 5  # lines shown per finding
 ENTITIES_MAX = 24
@@ -61,7 +62,7 @@ class AlertBook:
         self.options = options
         keep = DAYS_KEPT_S
         self._alerts = store.table("alerts", OpenAlert, entries_max=ALERTS_MAX, idle_max_s=keep)
-        self._folds = store.table("folds", str, entries_max=ENTITIES_KEPT_MAX, idle_max_s=keep)
+        self._folds = store.table("folds", list[tuple[int, str]], entries_max=ENTITIES_KEPT_MAX, idle_max_s=keep)
         self._latest = store.table("latest", str, entries_max=ENTITIES_KEPT_MAX, idle_max_s=keep)
         self._risks = store.table("risks", Book, entries_max=ENTITIES_KEPT_MAX, idle_max_s=keep)
         self._spread = store.table("spread", dict[str, float], entries_max=ENTITIES_KEPT_MAX, idle_max_s=keep)
@@ -69,41 +70,58 @@ class AlertBook:
         self.quiet = 0  # findings that stayed below re-opening, for the metric
 
     def direct(self, fact: Fact, rule: Rule) -> list[Sent]:
-        """A hit of a rule that alerts at once: the first opens, later ones in the window update its count."""
+        """A hit of a rule that alerts at once, as it arrives: the first of a window opens an alert and is sent.
+
+        Nothing else happens before the hit's minute is complete (`count`): what else is in the batch must not show.
+        """
         fold = f"{rule.id}|{fact.key}"
-        held = self._alerts.get(self._folds.get(fold) or "")
-        if held is not None and abs(fact.minute - int(held.opened // 60)) < self.options.fold_window_s // 60:
-            finding = held.findings[0]
-            # a correlation states how many are in its window now, not how many more
-            more = max(0, fact.count - held.count) if rule.kind == "correlation" else fact.count
-            self._involve(held, fact.entities, fact.last)
-            self._add(finding, more, fact.first, fact.last, fact.minute, fact.evidence)
-            held.count, held.last = held.count + more, max(held.last, fact.last)
-            self._touch(held)
+        opened = self._folds.get(fold) or []
+        if self._alert_of(opened, fact.minute) is not None:
             return []
         finding = finding_of_hit(fact, rule)
-        opened = finding.last
         alert = OpenAlert(
-            id=_identity(self.tenant, rule.id, fact.key, opened),
+            id=_identity(self.tenant, rule.id, fact.key, finding.last),
             tenant=self.tenant,
             rule=rule.id,
             level=rule.level,
-            opened=opened,
-            last=opened,
+            opened=finding.last,
+            last=finding.last,
             count=finding.count,
             risk=0.0,
             shares={finding.family: 1.0},
             entities=sorted(fact.entities[:ENTITIES_MAX], key=lambda e: e[1] not in fact.key.split(KEY_JOIN)),
             findings=[finding],
         )
-        self._open(alert)
-        self._folds.put(fold, alert.id, opened)
-        sent = [self._send(alert, opened)]
-        if fact.count > finding.count:
-            self._add(finding, fact.count - finding.count, fact.first, fact.last, fact.minute, ())
-            alert.count, alert.last = fact.count, max(opened, fact.last)
-            self._touch(alert)
-        return sent
+        self._alerts.put(alert.id, alert, alert.opened)
+        self._folds.put(fold, [*opened[-FOLDS_MAX:], (fact.minute, alert.id)], alert.opened)
+        return [self._send(alert, alert.opened)]
+
+    def count(self, fact: Fact, rule: Rule) -> None:
+        """The same hit once its minute is complete: it updates its alert's count, and the alert takes part in merging."""
+        opened = self._folds.get(f"{rule.id}|{fact.key}") or []
+        alert = self._alerts.get(self._alert_of(opened, fact.minute) or "")
+        if alert is None:
+            return
+        finding = alert.findings[0]
+        if rule.kind == "correlation":  # it states how many are in its window now, not how many more
+            more = max(0, fact.count - alert.count)
+        else:
+            more = fact.count - (fact.evidence[:1] == tuple(finding.evidence[:1]))  # the one that opened it is counted
+        self._involve(alert, fact.entities, fact.last)
+        for entity in alert.entities:
+            self._latest.put(named(entity), alert.id, fact.last)
+        if more <= 0 and fact.last <= alert.last:
+            return
+        self._add(finding, more, fact.first, fact.last, fact.minute, fact.evidence)
+        alert.count, alert.last = alert.count + more, max(alert.last, fact.last)
+        self._touch(alert)
+
+    def _alert_of(self, opened: Sequence[tuple[int, str]], minute: int) -> str | None:
+        """The alert whose window a hit of this minute belongs to: the first that covers it, else one that follows closely."""
+        window = self.options.fold_window_s // 60
+        covering = (key for at, key in opened if at <= minute < at + window)
+        following = (key for at, key in opened if minute < at < minute + window)
+        return next(covering, None) or next(following, None)
 
     def weigh(self, observations: Iterable[Observation], hubs: frozenset[str], threshold: float | None) -> list[Sent]:
         """Book one step's observations and open, merge, grow or re-open what passes the threshold."""

@@ -359,7 +359,6 @@ class Tenant:
     def take(self, signals: Signals, offset: int, tally: Tally) -> list[Sent]:
         """One record: hits at once and in order, everything else waits for its minute to close."""
         stage, rules = self._stage, self._stage.rules.rules
-        direct_levels = stage.config.alerts.direct_levels
         hits = [f for f in signals.facts if f.detector in rules]
         bases = [f for f in signals.facts if "<" in f.detector]
         waiting = [f for f in signals.facts if "<" not in f.detector]
@@ -371,7 +370,7 @@ class Tenant:
             waiting += found
         sent: list[Sent] = []
         for fact in hits:
-            if fact.last >= stage.learn_until and rules[fact.detector].level in direct_levels:
+            if self._alerts_directly(fact):
                 sent += self._book.direct(fact, rules[fact.detector])
         by_step: dict[int, list[Fact]] = {}
         for fact in waiting:
@@ -389,6 +388,13 @@ class Tenant:
             del lanes[signals.lane]
         self._progress.put("lanes", lanes, signals.watermark)
         return sent + self._advance(int(min(lanes.values(), default=0.0) // 60), tally)
+
+    def _alerts_directly(self, fact: Fact) -> bool:
+        stage = self._stage
+        return (
+            fact.last >= stage.learn_until
+            and stage.rules.rules[fact.detector].level in stage.config.alerts.direct_levels
+        )
 
     def close(self, tally: Tally) -> list[Sent]:
         newest = max(self._steps, default=None)
@@ -427,7 +433,12 @@ class Tenant:
     def _step(self, minute: int, facts: list[Fact], tally: Tally) -> list[Sent]:
         stage = self._stage
         rules = stage.rules.rules
-        hits = [f for f in facts if f.detector in rules]
+        hits = sorted(
+            (f for f in facts if f.detector in rules), key=lambda f: (f.detector, f.key)
+        )  # arrival order within
+        for fact in hits:
+            if self._alerts_directly(fact):
+                self._book.count(fact, rules[fact.detector])
         observations, features = stage.behaviour.observe(
             self.store, minute, [f for f in facts if f.detector not in rules]
         )
@@ -448,7 +459,7 @@ class Tenant:
         rules, models = self._stage.rules.rules, self._stage.behaviour.models
         seen = self.store.table("hit_days", int, entries_max=200_000, idle_max_s=7.0 * DAY_S)
         observations = []
-        for fact in sorted(hits, key=lambda f: (f.detector, f.key)):  # arrival order within
+        for fact in hits:
             day, key = fact.minute // 1440, f"{fact.detector}|{fact.key}"
             if seen.get(key) == day:
                 continue

@@ -1,6 +1,7 @@
 """The whole pipeline once over files, without a server and leaving nothing behind: the same stages, state and alerts as live."""
 
 import gc
+import glob
 import gzip
 import heapq
 import itertools
@@ -62,7 +63,7 @@ def files_of(config: Config) -> list[tuple[SourceConfig, Path]]:
         if pattern is None:
             continue
         path = Path(pattern)
-        paths = sorted(path.parent.glob(path.name)) if any(c in path.name for c in "*?[") else [path]
+        paths = sorted(map(Path, glob.glob(pattern, recursive=True))) if any(c in pattern for c in "*?[") else [path]  # noqa: PTH207 - as the file source
         missing = [p for p in paths if not p.is_file()] or ([] if paths else [path])
         if missing:
             raise FileNotFoundError(2, os.strerror(2), str(missing[0]))

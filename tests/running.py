@@ -89,11 +89,12 @@ class Roles:
 
     def stop(self) -> dict[str, int]:
         """SIGTERM to all; the exit codes of those that ran."""
-        running = {name: role.process for name, role in self.all.items() if role.process and role.process.poll() is None}
+        running = {
+            name: role.process for name, role in self.all.items() if role.process and role.process.poll() is None
+        }
         for process in running.values():
             process.terminate()
         return {name: process.wait(STOP_S) for name, process in running.items()}
 
     def _running(self) -> list[subprocess.Popen[bytes]]:
         return [role.process for role in self.all.values() if role.process is not None]
-

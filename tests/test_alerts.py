@@ -71,6 +71,9 @@ def test_first_hit_alerts_at_once_and_later_hits_update_its_count(rule: Rule) ->
     assert kinds(first) == ["alert.created"]
     assert first[0].alert.count == 1
     assert book.direct(hit(rule, 660.0, count=2), rule) == []
+    assert book.updates(700.0) == []
+    book.count(hit(rule, 600.0, count=5), rule)
+    book.count(hit(rule, 660.0, count=2), rule)
     update = book.updates(780.0)
     assert kinds(update) == ["alert.updated"]
     assert update[0].alert.id == first[0].alert.id

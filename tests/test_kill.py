@@ -165,7 +165,7 @@ def write_lines(folder: Path, lines: int, tenants: Sequence[str], days: int) -> 
             day = DAY + timedelta(days=back)
             planted, _ = attacks(rng, day)
             count = share // days + (back < share % days)
-            odd = [(day.timestamp() + rng.random() * 86_000, "", rng.choice((*UNREADABLE, ""))) for _ in range(12)]
+            odd = [(day.timestamp() + rng.random() * 86_000, "", rng.choice((*UNREADABLE, " "))) for _ in range(12)]
             made = [*planted, *odd, *ordinary(rng, day, count - len(planted) - len(odd))]
             texts += [text for _, _, text in sorted(made)]
         # It closes every minute before it; what it says itself stays open in every run.
@@ -176,11 +176,8 @@ def write_lines(folder: Path, lines: int, tenants: Sequence[str], days: int) -> 
 def configured(folder: Path, logs: Path, broker: str, tenants: Sequence[str], batch: int) -> Path:
     path = folder / "shield.yml"
     size = sum((logs / f"{tenant}.log").stat().st_size for tenant in tenants)
-    chunk = max(4_096, size // len(tenants) // 300)  # some hundred hand-overs per file
-    sources = "\n".join(
-        SOURCE.format(tenant=tenant, path=logs / f"{tenant}.log", chunk=chunk)
-        for tenant in tenants
-    )
+    chunk = max(4_096, size // len(tenants) // 200)  # some hundred hand-overs per file
+    sources = "\n".join(SOURCE.format(tenant=tenant, path=logs / f"{tenant}.log", chunk=chunk) for tenant in tenants)
     path.write_text(CONFIG.format(broker=broker, batch=batch, sources=sources, folder=folder))
     return path
 
@@ -222,7 +219,9 @@ class Watcher:
     """Reads every topic as far as it is committed; a record counts once, whatever is read again after a failure."""
 
     def __init__(self, config: Config) -> None:
-        self.broker = open_broker(config.broker, group="watch", member="watch", topics=["raw", "signals", "alerts", "dead"])
+        self.broker = open_broker(
+            config.broker, group="watch", member="watch", topics=["raw", "signals", "alerts", "dead"]
+        )
         self.records: dict[tuple[str, int, int], Record] = {}
         self.raw_lines = 0
         self.raw_records = 0
@@ -281,7 +280,9 @@ class Watcher:
         return found
 
 
-def run_with_kills(roles: Roles, watcher: Watcher, lines: int, rng: random.Random, half_way: Iterable[Any]) -> list[str]:
+def run_with_kills(
+    roles: Roles, watcher: Watcher, lines: int, rng: random.Random, half_way: Iterable[Any]
+) -> list[str]:
     """Until everything is through; answers who was killed. `half_way` is advanced once in the middle."""
     moments = sorted(rng.uniform(0.02, 0.98) for _ in range(KILLS))
     middle = iter(half_way)
@@ -310,11 +311,15 @@ def run_with_kills(roles: Roles, watcher: Watcher, lines: int, rng: random.Rando
 
 
 def _through(watcher: Watcher) -> bool:
-    return all(watcher.backlog(*one) == 0 for one in (("raw", "detect"), ("signals", "detect"), ("alerts", "deliver.siem")))
+    return all(
+        watcher.backlog(*one) == 0 for one in (("raw", "detect"), ("signals", "detect"), ("alerts", "deliver.siem"))
+    )
 
 
 def _told(roles: Roles, watcher: Watcher, killed: Sequence[str]) -> str:
-    left = {one: watcher.backlog(*one) for one in (("raw", "detect"), ("signals", "detect"), ("alerts", "deliver.siem"))}
+    left = {
+        one: watcher.backlog(*one) for one in (("raw", "detect"), ("signals", "detect"), ("alerts", "deliver.siem"))
+    }
     words = "\n".join(f"--- {role.name}, faults {role.faults}\n{role.last_words()}" for role in roles.all.values())
     return f"not through: {watcher.raw_lines} lines in, killed {killed}, left {left}\n{words}"
 
@@ -378,3 +383,114 @@ def test_embedded(logs: Path, true: Seen, tmp_path: Path) -> None:
     roles, killed = exact(tmp_path, logs, f"{{use: embedded, path: {tmp_path}/shield.db}}", true, 1)
     assert len(killed) == KILLS
     assert not any(role.faults for role in roles.all.values())
+
+
+@pytest.mark.kafka
+def test_kafka(kafka: KafkaServer, logs: Path, true: Seen, tmp_path: Path) -> None:
+    roles, killed = exact(tmp_path, logs, _kafka(kafka, copies=1), true, 2)
+    assert len(killed) == KILLS
+    assert not any(role.faults for role in roles.all.values())
+
+
+@pytest.mark.kafka
+def test_kafka_loses_a_node(kafka_cluster: KafkaServer, logs: Path, true: Seen, tmp_path: Path) -> None:
+    """One of three nodes is killed half-way and stays away."""
+
+    def lose() -> Iterator[None]:
+        kafka_cluster.kill(2)
+        yield
+
+    _, killed = exact(tmp_path, logs, _kafka(kafka_cluster, copies=3), true, 2, lose())
+    assert len(killed) == KILLS
+
+
+def _kafka(server: KafkaServer, copies: int) -> str:
+    return (
+        f'{{use: kafka, bootstrap_servers: "{server.bootstrap}", prefix: kill-{SEED}, partitions: 6,'
+        f" replication_factor: {copies}, session_timeout_s: 10}}"
+    )
+
+
+# --- that this test can fail ---
+
+
+class Killed(RuntimeError):
+    """Stands for `kill -9` where the loop runs in this process."""
+
+
+class TornBroker(EmbeddedBroker):
+    """Commits in two steps, or in one, and is killed in between now and then."""
+
+    def __init__(self, config: EmbeddedConfig, order: str, rng: random.Random) -> None:
+        super().__init__(config, group="detect", member="detect-1", topics=["raw", "signals"])
+        self._order = order
+        self._until_kill = rng.randint(2, 8) if order else 0
+
+    def commit(self, batch: Batch | None, outbox: Iterable[Out], changes: Iterable[Change]) -> None:
+        self._until_kill -= 1
+        if self._order == "outputs first":
+            super().commit(None, outbox, [])
+            self._die()
+            super().commit(batch, [], changes)
+        elif self._order == "positions first":
+            super().commit(batch, [], changes)
+            self._die()
+            super().commit(None, outbox, [])
+        elif self._order == "state first":
+            super().commit(None, outbox, [])
+            super().commit(Batch([], [], [], caught_up=False), [], changes)
+            self._die()
+            super().commit(batch, [], [])
+        else:
+            super().commit(batch, outbox, changes)
+            self._die()
+
+    def _die(self) -> None:
+        if self._until_kill == 0:
+            raise Killed
+
+
+def detect_here(config: Config, order: str, kills: int) -> Seen:
+    """The detect loop in this process over raw records that are there already."""
+    assert isinstance(config.broker, EmbeddedConfig)
+    rng = random.Random(7)
+    feeder: Broker = open_broker(config.broker, member="feeder")
+    for source in config.sources:
+        lines = Path(source.path).read_bytes().split(b"\n")[:-1]  # type: ignore[attr-defined]
+        headers = {"tenant": source.tenant, "source": source.source, "framing": "lines"}
+        feeder.commit(
+            None,
+            [
+                Out("raw", source.tenant.encode(), b"\n".join(part), time.time(), headers | {"lines": str(len(part))})
+                for part in (lines[start : start + 100] for start in range(0, len(lines), 100))
+            ],
+            [],
+        )
+    feeder.close()
+    done = False
+    while not done:
+        broker = TornBroker(config.broker, order if kills else "", rng)
+        raw, signals = stages(config)
+        detect = Detect(broker, raw, signals, ModelShelf(signing_key(config)), Metrics(), Health(), config.batch)
+        with suppress(Killed):
+            while not done:
+                batch = detect.turn(time.time())
+                done = batch.caught_up and not batch.records and bool(detect._held)
+        broker.close()
+        kills = max(0, kills - 1)
+    watcher = Watcher(config)
+    while not watcher.caught_up:
+        watcher.look()
+    watcher.broker.close()
+    return watcher.seen(raw._rules.rules)
+
+
+@pytest.mark.parametrize("order", ["whole", "outputs first", "positions first", "state first"])
+def test_a_torn_commit_shows(order: str, tmp_path: Path) -> None:
+    write_lines(tmp_path, 6_000, TENANTS[:1], 2)
+    config = load(configured(tmp_path, tmp_path, f"{{use: embedded, path: {tmp_path}/shield.db}}", TENANTS[:1], 300))
+    found = differences(undisturbed(config), detect_here(config, order, 6))
+    if order == "whole":
+        assert found == []
+    else:
+        assert any("too many" in one or "missing" in one or "times" in one for one in found)

@@ -34,6 +34,11 @@ def sniff(text: str) -> bool:
 
 
 def parse(text: str, origin: Origin) -> Sequence[Event]:
+    access = accesslog.usual(text, NAME, "apache.access")
+    return (access,) if access is not None else generally(text, origin)
+
+
+def generally(text: str, origin: Origin) -> Sequence[Event]:
     host = None
     if text[:1] == "[":
         error = _ERROR.fullmatch(text)

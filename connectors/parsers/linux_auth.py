@@ -5,6 +5,7 @@ Reads what syslog writes to auth.log or secure. Lines of other programs in these
 
 import re
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 from connectors.envelope import Envelope, peel
@@ -88,6 +89,10 @@ _PAM = re.compile(r"(pam_\w{1,32})(?:\(([^():]{0,64})(?::(\w{1,32}))?\))?: ?(.*)
 _SESSION_CHANGE = re.compile(
     r"session (opened|closed) for user (.*?)(?:\(uid=(\d{1,10})\))?(?: by (.*?)(?:\(uid=(\d{1,10})\))?)?"
 )
+_PAM_SESSION = re.compile(  # as `_PAM` and `_SESSION_CHANGE` read it, for names without blanks and brackets
+    r"(pam_\w{1,32})\(([^():]{1,64}):(\w{1,32})\): session (opened|closed) for user ([^\s()]++)(?:\(uid=(\d{1,10})\))?"
+    r"(?: by ([^\s()]*+)\(uid=(\d{1,10})\))?"
+)
 _PAM_PAIR = re.compile(r"\b(logname|uid|euid|tty|ruser|rhost|user)=(\S*)")
 _QUOTED_USER = re.compile(r"""\b[Uu]ser(?: name)?[ =:]+(?:['"<(\[]([^'">)\]]{1,256})|([^\s'",;:]{1,256}))""")
 _FOR = re.compile(r"\bfor (?:user )?'?([^\s']{1,256})")
@@ -102,7 +107,6 @@ _SU = (
     (re.compile(r"()(?P<by>\S+) to (?P<to>\S+) on (?P<tty>/dev/\S+)"), (3, 2, 4)),
 )
 _SU_FAILED = ("FAILED", "BAD SU", "-")
-_CRON_COMMAND = re.compile(r"\(([^()]{1,256})\) CMD \((.*)\)", re.DOTALL)
 _CRON_OTHER = re.compile(r"\(([^()]{1,256})\) ([A-Z][A-Z ]{1,40})(?: \((.*)\))?", re.DOTALL)
 _PAIR = re.compile(r"(\w{1,16})=([^,]*)")
 _QUOTED = re.compile(r"['`]([^'`]{0,256})'")
@@ -135,7 +139,7 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
     if at is None:
         at = origin.received
     message = envelope.message
-    if message.startswith("message repeated "):
+    if message[:8] == "message " and message.startswith("message repeated "):
         repeated = _REPEATED.fullmatch(message)
         if repeated is not None:
             return (_read(envelope, at, app, repeated[2]),) * max(1, min(int(repeated[1]), REPEATS_MAX))
@@ -143,13 +147,15 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
 
 
 def _read(envelope: Envelope, at: float, app: str, message: str) -> Event:
-    if message.startswith("pam_"):
+    if message[:4] == "pam_":
         found = _pam(envelope, at, app, message)
+    elif (reader := _READERS.get(app)) is not None:
+        found = reader(envelope, at, message)
     elif app.endswith("(pam_unix)"):  # before Linux-PAM 0.99: sshd(pam_unix)[1234]: ...
         app = app[:-10]
         found = _pam(envelope, at, app, f"pam_unix({app}): {message}")
     else:
-        reader = _READERS.get(app) or _READERS.get(app.rpartition("/")[2].lower())
+        reader = _READERS.get(app.rpartition("/")[2].lower())
         found = reader(envelope, at, message) if reader is not None else None
     return found if found is not None else _other(envelope, at, app)
 
@@ -183,6 +189,9 @@ def _sshd(envelope: Envelope, at: float, message: str) -> Event | None:
             if invalid:
                 fields["system.auth.ssh.invalid_user"] = True
             accepted = word == "Accepted"
+            if not _is_numeric(address):
+                _address(address, fields)
+                address = None
             return Event(
                 timestamp=at,
                 event_module=NAME,
@@ -194,7 +203,7 @@ def _sshd(envelope: Envelope, at: float, message: str) -> Event | None:
                 message=message,
                 host_name=envelope.host,
                 user_name=user or None,
-                source_ip=_address(address, fields),
+                source_ip=address,
                 source_port=int(port) if port is not None else None,
                 process_name=envelope.app,
                 process_pid=envelope.pid,
@@ -326,11 +335,16 @@ def _sshd_connection(envelope: Envelope, at: float, message: str) -> Event | Non
     )
 
 
+@lru_cache(maxsize=16_384)
+def _is_numeric(text: str) -> bool:
+    return (text.count(".") == 3 and text[0].isdecimal() and text[-1].isdecimal()) or _NUMERIC_ADDRESS.fullmatch(
+        text
+    ) is not None
+
+
 def _address(text: str, fields: dict[str, Any]) -> str | None:
     """The address, or None for a host name, which then stands in `source.domain`."""
-    if text.count(".") == 3 and text[0].isdecimal() and text[-1].isdecimal():
-        return text
-    if _NUMERIC_ADDRESS.fullmatch(text) is not None:
+    if _is_numeric(text):
         return text
     if text != "UNKNOWN":
         fields["source.domain"] = text
@@ -391,6 +405,44 @@ _SUDO_FIELDS = {
 
 
 def _pam(envelope: Envelope, at: float, app: str, message: str) -> Event | None:
+    if " session " in message and (usual := _PAM_SESSION.fullmatch(message)) is not None:
+        return _pam_session(envelope, at, app, usual.groups())
+    return _pam_generally(envelope, at, app, message)
+
+
+def _pam_session(envelope: Envelope, at: float, app: str, found: tuple[str | Any, ...]) -> Event:
+    """The short way for sessions, which are most of what PAM says."""
+    module, service, stage, opened, user, uid, by, by_uid = found
+    fields: dict[str, Any] = {
+        "system.auth.pam.module": module,
+        "system.auth.pam.service": service,
+        "system.auth.pam.stage": stage,
+        "user.effective.name": user,
+    }
+    if uid is not None:
+        fields["user.effective.id"] = uid
+    if by_uid is not None:
+        fields["system.auth.pam.by_uid"] = by_uid
+    begins = opened == "opened"
+    return Event(
+        timestamp=at,
+        event_module=NAME,
+        event_dataset="linux_auth.pam",
+        event_category=_SESSION,
+        event_type=_START if begins else _END,
+        event_action="session_opened" if begins else "session_closed",
+        event_outcome="success",
+        message=envelope.message,
+        host_name=envelope.host,
+        user_name=by if by and by != "LOGIN" else user,
+        process_name=app,
+        process_pid=envelope.pid,
+        service_name="ssh" if app in _SSH_APPS else None,
+        fields=fields,
+    )
+
+
+def _pam_generally(envelope: Envelope, at: float, app: str, message: str) -> Event | None:
     head = _PAM.fullmatch(message)
     if head is None:
         return None
@@ -492,8 +544,15 @@ def _su(envelope: Envelope, at: float, message: str) -> Event | None:
 
 
 def _cron(envelope: Envelope, at: float, message: str) -> Event | None:
-    command = _CRON_COMMAND.fullmatch(message)
-    if command is not None:
+    user, parted, command = message.partition(") CMD (")
+    if (
+        parted
+        and message[0] == "("
+        and message[-1] == ")"
+        and 1 < len(user) <= 257
+        and user.find("(", 1) < 0
+        and ")" not in user
+    ):
         return Event(
             timestamp=at,
             event_module=NAME,
@@ -503,10 +562,10 @@ def _cron(envelope: Envelope, at: float, message: str) -> Event | None:
             event_action="cron_command",
             message=message,
             host_name=envelope.host,
-            user_name=command[1],
+            user_name=user[1:],
             process_name=envelope.app,
             process_pid=envelope.pid,
-            process_command_line=command[2].strip(),
+            process_command_line=command[:-1].strip(),
         )
     other = _CRON_OTHER.fullmatch(message)
     if other is None:

@@ -38,6 +38,11 @@ def sniff(text: str) -> bool:
 
 
 def parse(text: str, origin: Origin) -> Sequence[Event]:
+    access = accesslog.usual(text, NAME, "nginx.access")
+    return (access,) if access is not None else generally(text, origin)
+
+
+def generally(text: str, origin: Origin) -> Sequence[Event]:
     host = None
     if text[4:5] == "/":
         error = _ERROR.fullmatch(text)
