@@ -32,7 +32,7 @@ _LINE = re.compile(
 )
 # What nearly every line is: combined, one client, a path. Whatever it matches, `_LINE` reads the same way.
 _USUAL = re.compile(
-    r"(\d[\d.]{0,42}+|[0-9a-fA-F]{0,4}+:[0-9a-fA-F.:]{0,42}+) \S++ (\S++) \[([^\]]{26})\] "
+    r"([0-9][0-9.]{0,42}+|[0-9a-fA-F]{0,4}+:[0-9a-fA-F.:]{0,42}+) \S++ (\S++) \[([^\]]{26})\] "
     r'"([A-Za-z_-]{1,32}+) (/[^\s"\\]*+) HTTP/(\d(?:\.\d)?)" (\d{3}) (\d++|-) "([^"\\]*+)" "([^"\\]*+)"'
 )
 # A format of its own that many add for response times: time, virtual host, client, seconds, request, status, sizes.

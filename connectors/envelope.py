@@ -103,6 +103,8 @@ def peel(text: str, origin: Origin) -> Envelope:
                     name, _, pid = tag[:-2].partition("[")
                     if name in _APPS and pid.isdecimal() and len(pid) <= PID_DIGITS_MAX and host in _HOSTS:
                         return Envelope(at, host, name, int(pid), severity, facility, None, message)
+                elif tag == ":" and message[:1] == "%" and message[1:2].isupper() and host in _HOSTS:  # `host : %ASA-`
+                    return Envelope(at, host, None, None, severity, facility, None, message)
                 app = _TAGS.get(tag) or _plain_tag(tag)
                 if app is not None and (host in _HOSTS or _plain_host(host)):
                     return Envelope(at, host, app[0], app[1], severity, facility, None, message)

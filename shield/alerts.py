@@ -127,6 +127,8 @@ class AlertBook:
         """Book one step's observations and open, merge, grow or re-open what passes the threshold."""
         sent: list[Sent] = []
         for observation in observations:
+            if risk_of(observation.rate, 0) <= 0.0:
+                continue
             names = entities_of(observation, hubs)
             risk = risk_of(observation.rate, self._spread_of(observation, names))
             if risk <= 0.0 or not names:

@@ -89,7 +89,7 @@ def parsers(golden: Path) -> str:
         line = next(line for line in lines if line.strip())
         shown = line if len(line) <= SAMPLE_CHARS_MAX else line[:SAMPLE_CHARS_MAX] + " ..."
         datasets = ", ".join(f"`{d}`" for d in sorted(set(_datasets(documents))))
-        words = _words(importlib.import_module(f"{parse.parsers.__name__}.{name}").__doc__)
+        words = _words(parse.load_parser(name).__doc__)
         parts.append(f"## {name}\n\n{words}\n\nDatasets in its golden sample: {datasets}.\n\n```text\n{shown}\n```\n")
     return "\n".join(parts)
 

@@ -56,6 +56,8 @@ class Metrics:
         self._build = Info("shield_build", "Version of the running program.", registry=self.registry)
         # ingest and parse
         self._events = counter("events_ingested", "Events read from log lines.", "source", "tenant")
+        self._lines = counter("lines", "Log lines taken from the raw topics: events, unreadable and blank ones.")
+        self._blank = counter("lines_blank", "Log lines without content.")
         self._bytes = counter("event_bytes", "Bytes of the log lines read.")
         self._rejected = counter("events_rejected", "Log lines that could not be read.", "reason")
         self._source = counter("source", "What a source counts by itself.", "source", "name")
@@ -105,6 +107,10 @@ class Metrics:
 
     def build(self, version: str) -> None:
         self._build.info({"version": version})
+
+    def lines(self, lines: int, blank: int) -> None:
+        self._lines.inc(lines)
+        self._blank.inc(blank)
 
     def ingested(self, counts: Mapping[tuple[str, str], int], size_bytes: int) -> None:
         """Events per (source, tenant), and the bytes of all their lines."""

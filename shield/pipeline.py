@@ -85,7 +85,7 @@ class Tally(msgspec.Struct):
     facts: int = 0
     signals: int = 0
     dead: dict[str, int] = {}
-    ingested: dict[tuple[str, str], int] = {}  # (source, tenant) -> lines
+    ingested: dict[tuple[str, str], int] = {}  # (source, tenant) -> events
     newest: dict[tuple[str, str], tuple[float, float]] = {}  # (source, tenant) -> (event time, arrival)
     matches: dict[str, int] = {}
     observations: dict[str, int] = {}
@@ -94,30 +94,34 @@ class Tally(msgspec.Struct):
 
 
 class _Lines:
-    """Where the events of one tenant's batch came from."""
+    """Where the events of one tenant's batch came from. Refers to no `Located`: a cycle would keep whole batches alive."""
 
-    def __init__(self, tenant: str) -> None:
-        self.located = Located(tenant, [], [], [], self.evidence)
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.sources: list[str] = []
+        self.steps: list[int] = []
         self._starts: list[int] = []
         self._records: list[tuple[Record, str, list[bytes], list[int]]] = []
 
     def add(
         self, record: Record, source: str, lines: list[bytes], events: list[Event], line_of: list[int], floor: int
     ) -> None:
-        located = self.located
-        self._starts.append(len(located.events))
+        self._starts.append(len(self.events))
         self._records.append((record, source, lines, line_of))
-        located.events += events
-        located.sources += [source] * len(events)
-        located.steps += [max(floor, int(e.timestamp // 60)) for e in events]
+        self.events += events
+        self.sources += [source] * len(events)
+        self.steps += [max(floor, int(e.timestamp // 60)) for e in events]
+
+    def located(self, tenant: str) -> Located:
+        return Located(tenant, self.events, self.sources, self.steps, self.evidence)
 
     def evidence(self, index: int) -> Evidence:
         at = bisect.bisect_right(self._starts, index) - 1
         record, source, lines, line_of = self._records[at]
         line = line_of[index - self._starts[at]]
         original = lines[line][:ORIGINAL_BYTES_MAX].decode("utf-8", "replace")
-        event = self.located.events[index]
-        return Evidence(event.timestamp, source, record.topic, record.partition, record.offset, line, original)
+        time = self.events[index].timestamp
+        return Evidence(time, source, record.topic, record.partition, record.offset, line, original)
 
 
 class RawStage:
@@ -152,10 +156,11 @@ class RawStage:
         changes = []
         for (partition, tenant), lines in batches.items():
             clock = self._clocks[partition][tenant]
-            facts = self._rules.facts(lines.located)
+            located = lines.located(tenant)
+            facts = self._rules.facts(located)
             _count_matches(facts, self._rules, tally)
-            facts += self._behaviour.facts(lines.located)
-            tally.events += len(lines.located.events)
+            facts += self._behaviour.facts(located)
+            tally.events += len(located.events)
             tally.facts += len(facts)
             outbox += _signals(tenant, f"{partition[0]}/{partition[1]}", clock.watermark, facts)
             changes.append(Change(partition, tenant.encode(), _pack(clock)))
@@ -209,7 +214,7 @@ class RawStage:
             clock = clocks[tenant] = TenantClock()
         batch = batches.get((partition, tenant))
         if batch is None:
-            batch = batches[partition, tenant] = _Lines(tenant)
+            batch = batches[partition, tenant] = _Lines()
         batch.add(record, source, lines, parsed.events, parsed.line_of, int(clock.watermark // 60))
         limit = record.time + self._future_s
         newest = max((t for e in parsed.events if (t := e.timestamp) <= limit), default=0.0)
@@ -218,7 +223,7 @@ class RawStage:
         tally.bytes += len(record.value)
         tally.blank += parsed.blank
         origin = (source, tenant)
-        tally.ingested[origin] = tally.ingested.get(origin, 0) + len(lines)
+        tally.ingested[origin] = tally.ingested.get(origin, 0) + len(parsed.events)
         if newest:
             tally.newest[origin] = (newest, record.time)
         for index, reason, body in parsed.dead:

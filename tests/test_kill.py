@@ -20,7 +20,6 @@ import pytest
 from kafka_server import KafkaServer
 from running import Role, Roles
 
-from connectors.parse import Reader
 from detectors.facts import Fact
 from shield.broker import (
     Batch,
@@ -366,13 +365,13 @@ def exact(
     rules = stages(config)[0]._rules.rules
     seen = watcher.seen(rules)
     faults = {role.name: role.faults for role in roles.all.values() if role.faults}
-    print(
+    print(  # noqa: T201 - the seed and the figures of this run
         f"seed {SEED}: {LINES} lines, {len(killed)} kills {dict(Counter(killed))} in {through_s:.0f} s,"
         f" {len(final(seen))} alerts in {len(seen.alerts)} revisions, {len(seen.dead)} dead, faults {faults}, exits {codes}"
     )
     delivered = [json.loads(line) for line in (folder / "alerts.ndjson").read_bytes().splitlines()]
     keys = {(one["event"]["id"], one["shield"]["revision"]) for one in delivered}
-    print(f"delivered {len(delivered)}, {len(delivered) - len(keys)} of them again")
+    print(f"delivered {len(delivered)}, {len(delivered) - len(keys)} of them again")  # noqa: T201 - see above
     assert differences(true, seen) == []
     assert watcher.astray() == []
     assert keys == {(identity, revision) for identity, revision, _ in seen.alerts}
@@ -414,7 +413,7 @@ def _kafka(server: KafkaServer, copies: int) -> str:
 # --- that this test can fail ---
 
 
-class Killed(RuntimeError):
+class Killed(RuntimeError):  # noqa: N818 - an event, not a mistake
     """Stands for `kill -9` where the loop runs in this process."""
 
 

@@ -118,6 +118,97 @@ def test_module_keeps_the_contract(name: str) -> None:
             sound(event, name)
 
 
+@pytest.mark.parametrize("name", ["windows", "nginx", "apache", "cisco_asa"])
+def test_short_way_gives_the_events_of_the_general_way(name: str) -> None:
+    """Lines twice, so that what is remembered of the first is used for the second."""
+    module = load_parser(name)
+    generally = vars(module)["generally"]
+    short, general = origin("Europe/Berlin"), origin("Europe/Berlin")
+    lines = [line.decode() for line in sample(name) for _ in range(2)]
+    if name == "windows":
+        lines += _usual_windows_lines()
+    for line in lines:
+        (one, *more), (other, *_) = module.parse(line, short), generally(line, general)
+        assert more or one == other, line
+        assert document(one) == document(other), line
+        assert {key: one.fields.get(key) for key in other.fields} == dict(other.fields), line  # in any order of asking
+        assert all(key in one.fields for key in other.fields)
+        assert one.fields.get("NoSuchName") is None
+        assert one.fields.get("no.such.path") is None
+
+
+def _usual_windows_lines() -> list[str]:
+    """Processes, connections and logons in winlogbeat's JSON and in flat JSON, with what is odd about some."""
+    logon = {"TargetUserName": "a.krueger", "TargetDomainName": "RATHAUS", "LogonType": "3", "IpAddress": "10.20.4.31"}
+    logon |= {
+        "IpPort": "50123",
+        "ProcessName": "-",
+        "ProcessId": "0x0",
+        "TargetLogonId": "0x1",
+        "TargetUserSid": "S-1-5-7",
+    }
+    process = {"SubjectUserName": "a.krueger", "SubjectDomainName": "RATHAUS", "NewProcessName": "C:\\a\\b.exe"}
+    process |= {
+        "NewProcessId": "0x1f4c",
+        "ProcessId": "0xa10",
+        "CommandLine": "b.exe /x",
+        "MandatoryLabel": "S-1-16-12288",
+    }
+    process["ParentProcessName"] = "C:\\Windows\\cmd.exe"
+    started = {
+        "UtcTime": "2026-03-02 07:34:07.218",
+        "Image": "C:\\a\\b.exe",
+        "ProcessId": "77",
+        "User": "RATHAUS\\a.krueger",
+    }
+    started |= {
+        "CommandLine": "b.exe",
+        "ParentImage": "C:\\c.exe",
+        "ParentProcessId": "5",
+        "Hashes": "MD5=00FF",
+        "RuleName": "-",
+    }
+    connected = {"UtcTime": "2026-03-02 07:34:07.218", "Image": "C:\\a\\b.exe", "User": "x", "Protocol": "tcp"}
+    connected |= {
+        "SourceIp": "10.20.4.31",
+        "SourcePort": "50000",
+        "DestinationIp": "192.0.2.7",
+        "DestinationPort": "443",
+    }
+    odd = [
+        {"IpPort": "99999"},
+        {"IpAddress": "LOCAL"},
+        {"TargetUserName": "-"},
+        {"ProcessName": "C:\\p.exe"},
+        {"A b": "c"},
+    ]
+    found: list[str] = []
+    for channel, number, data in (
+        ("Security", 4688, process),
+        ("Microsoft-Windows-Sysmon/Operational", 1, started),
+        ("Microsoft-Windows-Sysmon/Operational", 3, connected),
+        *(("Security", 4624, logon | change) for change in ({}, *odd)),
+    ):
+        about: dict[str, object] = {
+            "channel": channel,
+            "provider_name": "P",
+            "computer_name": "pc",
+            "event_id": str(number),
+        }
+        about |= {"event_data": data, "keywords": ["Audit Success"], "record_id": 7, "user": {"identifier": "S-1-5-18"}}
+        beat = {"@timestamp": "2026-03-02T07:00:00.5Z", "winlog": about, "log": {"level": "information"}}
+        flat = {"EventTime": "2026-03-02 08:34:07", "Hostname": "pc", "EventID": number, "Channel": channel}
+        flat |= {
+            "SourceName": "P",
+            "Keywords": -9214364837600034816,
+            "EventType": "AUDIT_SUCCESS",
+            "UserID": "S-1-5-18",
+        }
+        flat |= {"AccountName": "SYSTEM", "AccountType": "User", "Message": "m", "Severity": "INFO", "RecordNumber": 9}
+        found += [json.dumps(beat), json.dumps(flat | data), json.dumps(flat | data | {"IpPort": 0})]
+    return found
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_sniff_knows_most_of_its_own_sample(name: str) -> None:
     module = load_parser(name)

@@ -316,7 +316,7 @@ def test_one_bad_value_does_not_hide_the_event(form: str, value: str) -> None:
     assert line != FORMS[form]
     event = one(line)
     assert (event.event_code, event.user_name, event.source_ip) == ("4625", "a.krueger", "10.20.4.31")
-    msgspec.json.encode(event)
+    msgspec.json.encode(event, enc_hook=dict)
     msgspec.msgpack.encode(event)
     json.dumps(document(event)).encode()
 
@@ -374,7 +374,7 @@ def test_noise_raises_nothing_else(noise: str, form: int, at: int) -> None:
     line = list(FORMS.values())[form]
     try:
         for event in windows.parse(line[:at] + noise + line[at:], ORIGIN):
-            msgspec.msgpack.encode(event)
+            msgspec.msgpack.encode(event, enc_hook=dict)
     except ParseError:
         pass
     windows.sniff(noise)

@@ -5,7 +5,7 @@ says `from A/p to B/p`, `IP = A` or `Username = u`. Fields are mapped as Elastic
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from ipaddress import ip_address
 from typing import Any, NamedTuple
@@ -375,6 +375,16 @@ def sniff(text: str) -> bool:
 
 
 def parse(text: str, origin: Origin) -> Sequence[Event]:
+    at = text.find("%ASA-")
+    if at >= 0 and (usual := _USUAL.get(text[at + 7 : at + 15])) is not None:
+        pattern, read = usual
+        line = pattern.fullmatch(text, at + 15)
+        if line is not None and (event := read(line.groups(), text, at, origin)) is not None:
+            return (event,)
+    return generally(text, origin)
+
+
+def generally(text: str, origin: Origin) -> Sequence[Event]:
     at = text.find("%")
     tag = _TAG.search(text, at) if at >= 0 else None
     envelope = peel(text, origin)
@@ -459,6 +469,114 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
             fields=fields,
         ),
     )
+
+
+# The short way for the messages that make up most of a firewall's log, with plain addresses and without users: the same
+# event as the general way gives (a test compares them).
+_END = r"([^\s:]{1,64}):([0-9A-Fa-f.:]{2,45})/(\d{1,5})"  # interface, address, port
+_MAPPED = r" \(([0-9A-Fa-f.:]{2,45})/\d{1,5}\)"
+_BUILT_LINE = re.compile(
+    rf"Built (inbound|outbound) (TCP|UDP) connection (\d{{1,18}}) for {_END}{_MAPPED} to {_END}{_MAPPED}"
+)
+_TORN_LINE = re.compile(
+    rf"Teardown (TCP|UDP) connection (\d{{1,18}}) for {_END} to {_END} duration (\d{{1,6}}:\d\d:\d\d) bytes (\d{{1,18}})"
+    r"(?: ([^()\s](?:[^()]*[^()\s])?))?"
+)
+_DENIED_LINE = re.compile(
+    rf"Deny (tcp|udp) src {_END} dst {_END} by access-group \"([^\"\s]+)\"(?: \[0x[0-9a-f]{{1,8}}, 0x[0-9a-f]{{1,8}}\])?"
+)
+_Groups = tuple[str | Any, ...]
+
+
+def _usual(
+    kind: _Kind, text: str, at: int, source: str, sport: str, destination: str, dport: str, proto: str, origin: Origin,
+    fields: dict[str, Any],
+) -> Event | None:  # fmt: skip
+    if text.find("%", 0, at) >= 0 or not text[at + 5].isdecimal() or text[at + 6] != "-":
+        return None
+    if not (_is_address(source) and _is_address(destination)):
+        return None
+    envelope = peel(text, origin)
+    host = envelope.host
+    severity = int(text[at + 5])
+    fields["event.severity"] = severity
+    fields["log.level"] = _LEVELS[min(severity, 7)]
+    fields["observer.product"] = "asa"
+    if host is not None:
+        fields["observer.hostname"] = host
+    return Event(
+        timestamp=origin.received if envelope.timestamp is None else envelope.timestamp,
+        event_module=NAME,
+        event_dataset=kind.dataset,
+        event_category=kind.category,
+        event_type=kind.types,
+        event_action=kind.action,
+        event_outcome=kind.outcome,
+        event_code=text[at + 7 : at + 13],
+        message=text[at + 15 :],
+        host_name=host,
+        source_ip=source,
+        source_port=int(sport),
+        destination_ip=destination,
+        destination_port=int(dport),
+        network_transport=proto,
+        process_name=envelope.app,
+        process_pid=envelope.pid,
+        fields=fields,
+    )
+
+
+def _usual_built(found: _Groups, text: str, at: int, origin: Origin) -> Event | None:
+    direction, proto, number, one_if, one, one_port, one_nat, two_if, two, two_port, two_nat = found
+    if direction == "outbound":  # the message names the outer side first, and here the inner one began
+        one_if, one, one_port, one_nat, two_if, two, two_port, two_nat = (
+            two_if, two, two_port, two_nat, one_if, one, one_port, one_nat,
+        )  # fmt: skip
+    fields = {
+        "network.direction": direction,
+        "observer.ingress.interface.name": one_if,
+        "observer.egress.interface.name": two_if,
+        "source.nat.ip": one_nat,
+        "destination.nat.ip": two_nat,
+        "cisco.asa.connection_id": number,
+    }
+    transport = "tcp" if proto == "TCP" else "udp"
+    return _usual(_BUILT, text, at, one, one_port, two, two_port, transport, origin, fields)
+
+
+def _usual_torn(found: _Groups, text: str, at: int, origin: Origin) -> Event | None:
+    proto, number, one_if, one, one_port, two_if, two, two_port, duration, total, reason = found
+    fields: dict[str, Any] = {
+        "observer.ingress.interface.name": one_if,
+        "observer.egress.interface.name": two_if,
+        "cisco.asa.connection_id": number,
+        "network.bytes": int(total),
+    }
+    if reason is not None:
+        fields["event.reason"] = reason
+    if (seconds := _seconds(duration)) is not None:
+        fields["event.duration"] = seconds * 1_000_000_000
+    transport = "tcp" if proto == "TCP" else "udp"
+    return _usual(_TORN, text, at, one, one_port, two, two_port, transport, origin, fields)
+
+
+def _usual_denied(found: _Groups, text: str, at: int, origin: Origin) -> Event | None:
+    proto, one_if, one, one_port, two_if, two, two_port, rule = found
+    fields = {
+        "observer.ingress.interface.name": one_if,
+        "observer.egress.interface.name": two_if,
+        "cisco.asa.rule_name": rule,
+    }
+    return _usual(_DENY, text, at, one, one_port, two, two_port, proto, origin, fields)
+
+
+_USUAL: dict[str, tuple[re.Pattern[str], Callable[[_Groups, str, int, Origin], Event | None]]] = {
+    "302013: ": (_BUILT_LINE, _usual_built),
+    "302015: ": (_BUILT_LINE, _usual_built),
+    "302014: ": (_TORN_LINE, _usual_torn),
+    "302016: ": (_TORN_LINE, _usual_torn),
+    "106023: ": (_DENIED_LINE, _usual_denied),
+}
 
 
 def _match(code: str, body: str) -> tuple[_Kind, dict[str, Any]]:

@@ -38,6 +38,8 @@ _OUTCOME_WORDS = {
     "failed": "failure",
 }
 _LISTS = {"event.category", "event.type"}
+_MAPPED = _TEXTS | _NUMBERS | _LISTS
+_TEXT_ATTRIBUTES = {path: ECS_ATTRIBUTES[path] for path in _TEXTS}
 _TIMES = ("@timestamp", "timestamp", "time", "ts", "eventTime", "event_time", "datetime", "date")
 
 
@@ -57,25 +59,26 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
     fields: dict[str, Any] = {}
     if damaged:
         fields[DAMAGED] = True
-    _flatten(doc, fields)
     values: dict[str, Any] = {}
-    for path in [path for path in fields if path in _TEXTS]:
+    _flatten(doc, fields, values)
+    for path in fields.keys() & _MAPPED:
         value = fields[path]
-        if isinstance(value, str):
-            values[ECS_ATTRIBUTES[path]] = fields.pop(path) or None
-        elif isinstance(value, int | float):
-            values[ECS_ATTRIBUTES[path]] = _word(fields.pop(path))
-        elif isinstance(value, list) and value and isinstance(value[0], str | int | float):
-            values[ECS_ATTRIBUTES[path]] = _word(value[0])  # the whole list stays in fields
-    for path in [path for path in fields if path in _NUMBERS]:
-        number = _number(fields[path])
-        if number is not None:
-            values[ECS_ATTRIBUTES[path]] = number
+        attribute = ECS_ATTRIBUTES[path]
+        if path in _NUMBERS:
+            number = value if type(value) is int else _number(value)
+            if number is not None:
+                values[attribute] = number
+                del fields[path]
+        elif path in _LISTS:
             del fields[path]
-    for path in [path for path in fields if path in _LISTS]:
-        value = fields.pop(path)
-        words = value if isinstance(value, list) else [value]
-        values[ECS_ATTRIBUTES[path]] = tuple(_word(word) for word in words if word is not None)
+            words = value if isinstance(value, list) else [value]
+            plain = [*map(type, words)].count(str) == len(words)
+            values[attribute] = tuple(words if plain else (_word(word) for word in words if word is not None))
+        elif isinstance(value, int | float):
+            del fields[path]
+            values[attribute] = _word(value)
+        elif isinstance(value, list) and value and isinstance(value[0], str | int | float):
+            values[attribute] = _word(value[0])  # the whole list stays in fields
     outcome = values.get("event_outcome")
     if outcome is not None and outcome not in _OUTCOMES:  # not ECS: kept as it is, and read where it is clear
         fields["event.outcome"] = outcome
@@ -91,14 +94,25 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
     return (Event(**values, fields=fields),)
 
 
-def _flatten(doc: dict[str, Any], fields: dict[str, Any]) -> None:
-    """Leaves of nested objects under dotted keys, without recursion. A key at the top without a dot keeps its name."""
+def _flatten(doc: dict[str, Any], fields: dict[str, Any], values: dict[str, Any]) -> None:
+    """Leaves of nested objects under dotted keys, without recursion. A key at the top without a dot keeps its name.
+
+    Texts that are attributes of `Event` go to `values` at once.
+    """
     pending: list[tuple[str, dict[str, Any], int]] = [("", doc, 1)]
     while pending:
         prefix, level, depth = pending.pop()
         for key, value in level.items():
             kind = type(value)
-            if kind is str or value is None or kind is bool or kind is float:
+            if kind is str:
+                path = prefix + key
+                attribute = _TEXT_ATTRIBUTES.get(path)
+                if attribute is None:
+                    fields[path] = value
+                else:
+                    values[attribute] = value or None
+                    fields.pop(path, None)  # the same path once nested and once dotted: the later counts
+            elif value is None or kind is bool or kind is float:
                 fields[prefix + key] = value
             elif kind is dict:
                 if depth < DEPTH_MAX:

@@ -1,7 +1,7 @@
 """Netfilter LOG lines of Linux: iptables, nftables, UFW, firewalld, Shorewall, OpenWrt, Ubiquiti, Proxmox."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import ip_address
 from typing import Any
 
@@ -64,14 +64,66 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
     line = _LINE.match(message, begin) if begin >= 0 and at is not None else None
     if line is None or at is None:
         return (_unusual(message, at, origin.received, envelope.app, envelope.host),)
-    inside, outside, mac, source, destination, length, ttl, number, fragment, hops, *upper = line.groups()
-    protocol, sport, dport, icmp_type, icmp_code, rest = upper
+    source, destination, ttl, protocol, sport, dport = line.group(4, 5, 7, 11, 12, 13)
     prefix = message[:begin]
     if envelope.app != "kernel" and envelope.app is not None:  # `DENY: IN=`: the prefix looks like a program
         prefix = envelope.app
     elif prefix[:1] == "[" and (uptime := _UPTIME.match(prefix)) is not None:  # it makes every prefix new
         prefix = prefix[uptime.end() :]
     action, kind, about = _MEANINGS.get(prefix) or _meaning(prefix)
+    return (
+        Event(
+            timestamp=at,
+            event_module=NAME,
+            event_dataset="iptables.log",
+            event_category=_NETWORK,
+            event_type=kind,
+            event_action=action,
+            message=message,
+            host_name=envelope.host,
+            source_ip=source if ttl is not None else _short(source),
+            source_port=int(sport) if sport is not None else None,
+            destination_ip=destination if ttl is not None else _short(destination),
+            destination_port=int(dport) if dport is not None else None,
+            network_transport=_PROTOCOLS.get(protocol) or protocol.lower(),
+            fields=_Packet(about, line),
+        ),
+    )
+
+
+class _Packet(Mapping[str, Any]):
+    """The fields of one packet, made when somebody asks for one: of most lines nobody does."""
+
+    __slots__ = ("_about", "_line", "_whole")
+
+    def __init__(self, about: dict[str, Any], line: re.Match[str]) -> None:
+        self._about = about
+        self._line = line
+        self._whole: dict[str, Any] | None = None
+
+    def _all(self) -> dict[str, Any]:
+        whole = self._whole
+        if whole is None:
+            whole = self._whole = _fields(self._about, self._line)
+        return whole
+
+    def get(self, key: str, default: Any = None) -> Any:
+        return self._all().get(key, default) if "." in key else default  # a packet has no names of its own
+
+    def __getitem__(self, key: str) -> Any:
+        return self._all()[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._all())
+
+    def __len__(self) -> int:
+        return len(self._all())
+
+
+def _fields(about: dict[str, Any], line: re.Match[str]) -> dict[str, Any]:
+    inside, outside, mac, _, _, length, ttl, number, fragment, hops, protocol, _, _, icmp_type, icmp_code, rest = (
+        line.groups()
+    )
     fields: dict[str, Any] = dict(about)
     if inside:
         fields["observer.ingress.interface.name"] = inside
@@ -95,24 +147,7 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
         fields["iptables.fragment_flags"] = fragment.split()
     if protocol == "TCP":
         fields["iptables.tcp.flags"] = [flag for flag in rest.split() if flag in _FLAGS]
-    return (
-        Event(
-            timestamp=at,
-            event_module=NAME,
-            event_dataset="iptables.log",
-            event_category=_NETWORK,
-            event_type=kind,
-            event_action=action,
-            message=message,
-            host_name=envelope.host,
-            source_ip=source if ttl is not None else _short(source),
-            source_port=int(sport) if sport is not None else None,
-            destination_ip=destination if ttl is not None else _short(destination),
-            destination_port=int(dport) if dport is not None else None,
-            network_transport=_PROTOCOLS.get(protocol) or protocol.lower(),
-            fields=fields,
-        ),
-    )
+    return fields
 
 
 def _unusual(message: str, at: float | None, received: float, app: str | None, host: str | None) -> Event:

@@ -41,6 +41,9 @@ _SSH_LOGON = re.compile(
     r"(?: ssh\d)?(?:: (.*?)|(?: .*)?)(?: \[preauth\])?",
     re.DOTALL,
 )
+_SSH_USUAL = re.compile(  # the same for names without blanks
+    r"(Accepted|Failed) (\S++) for (invalid user )?(\S++) from (\S++) port (\d{1,5}) ssh2(?:: (\S++ \S++))?"
+)
 _SSH_INVALID = re.compile(
     r"(?:Invalid|Illegal) user (.*?) ?from (\S+?)(?: port (\d{1,5}))?(?: \[preauth\])?", re.DOTALL
 )
@@ -215,6 +218,9 @@ def _sshd(envelope: Envelope, at: float, message: str) -> Event | None:
 
 def _logon(message: str) -> tuple[str | Any, ...] | None:
     """Word, method, `invalid`, user, address, port and key; by splits where the line ends as it nearly always does."""
+    usual = _SSH_USUAL.fullmatch(message)
+    if usual is not None:
+        return usual.groups()
     head, _, place = message.rpartition(" from ")
     said = head.split(" ", 3)
     where = place.split(" ", 4)
@@ -352,13 +358,44 @@ def _address(text: str, fields: dict[str, Any]) -> str | None:
 
 
 def _sudo(envelope: Envelope, at: float, message: str) -> Event | None:
+    usual = _SUDO_USUAL.fullmatch(message)
+    if usual is not None:
+        user, tty, directory, target, command = usual.groups()
+        return Event(
+            timestamp=at,
+            event_module=NAME,
+            event_dataset="linux_auth.sudo",
+            event_category=_PROCESS,
+            event_type=_START,
+            event_action="sudo_command",
+            event_outcome="success",
+            message=message,
+            host_name=envelope.host,
+            user_name=user,
+            process_name=envelope.app,
+            process_pid=envelope.pid,
+            process_command_line=command,
+            fields={
+                "system.auth.sudo.tty": tty,
+                "system.auth.sudo.pwd": directory,
+                "system.auth.sudo.user": target,
+                "user.effective.name": target,
+                "system.auth.sudo.command": command,
+            },
+        )
+    return _sudo_generally(envelope, at, message)
+
+
+_SUDO_USUAL = re.compile(r" *+(\S++) : TTY=([^\s;=]++) ; PWD=([^\s;=]++) ; USER=([^\s;=]++) ; COMMAND=(.*)", re.DOTALL)
+
+
+def _sudo_generally(envelope: Envelope, at: float, message: str) -> Event | None:
     user, colon, rest = message.partition(" : ")
     before, found, command = rest.partition("COMMAND=")
     if not colon or not (found or "TTY=" in before or rest.startswith("(command continued)")):
         return None
     fields: dict[str, Any] = {}
-    target = None
-    error = None
+    target = error = None
     for part in before.split(" ; "):
         name, equals, value = part.partition("=")
         if not equals:

@@ -73,9 +73,9 @@ class Batch(msgspec.Struct):
 class Limits(msgspec.Struct, frozen=True):
     """When a batch closes: whichever comes first. Lines are counted, not records (header `lines`, absent means 1)."""
 
-    lines_max: int = 20_000
-    bytes_max: int = 8_000_000
-    wait_s: float = 0.2
+    lines_max: int = 10_000
+    bytes_max: int = 4_000_000
+    wait_s: float = 0.1
 
 
 class Broker(Protocol):

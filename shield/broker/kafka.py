@@ -11,7 +11,6 @@ from typing import Any, NoReturn, TypeVar, cast
 
 from confluent_kafka import (
     Consumer,
-    ConsumerGroupTopicPartitions,
     KafkaError,
     KafkaException,
     Message,
@@ -66,6 +65,7 @@ ASK_AGAIN = {  # besides what the client itself calls retriable: a leader or coo
     KafkaError.NOT_LEADER_FOR_PARTITION,
     KafkaError.UNKNOWN_TOPIC_OR_PART,
     KafkaError.UNSTABLE_OFFSET_COMMIT,
+    KafkaError._TIMED_OUT,  # noqa: SLF001 - see above
 }
 PASSING = {  # reported by a consumer that heals by itself
     KafkaError._MAX_POLL_EXCEEDED,  # noqa: SLF001 - see above
@@ -92,6 +92,7 @@ class KafkaBroker:
         self._partitions: dict[str, int] = {}  # of topics known to exist, by physical name
         self._common = _common(config)
         self._admin = AdminClient({**self._common}, logger=_log)
+        self._readers: dict[str, Consumer] = {}  # per group whose backlog was asked for
         self._transactions: Producer | None = None
         self._replaced = False
         self._lost_connection = False
@@ -206,12 +207,9 @@ class KafkaBroker:
     def backlog(self, topic: str, group: str) -> int:
         self._ensure([topic])
         name = self._physical(topic)
-        asked = ConsumerGroupTopicPartitions(
-            f"{self._config.prefix}.{group}", [TopicPartition(name, p) for p in range(self._partitions[name])]
-        )
-        timeout_s = self._config.request_timeout_s
-        (future,) = self._admin.list_consumer_group_offsets([asked], request_timeout=timeout_s).values()
-        committed = self._ask(future.result).topic_partitions
+        asked = [TopicPartition(name, p) for p in range(self._partitions[name])]
+        reader, timeout_s = self._reader_of(group), self._config.request_timeout_s
+        committed = self._ask(lambda: reader.committed(asked, timeout=timeout_s))
         first = self._starts(name)
         ends = self._ends(name)
         return sum(max(0, ends[t.partition] - max(t.offset, first[t.partition])) for t in committed)
@@ -259,6 +257,8 @@ class KafkaBroker:
         self._committed.update(offsets)
 
     def close(self) -> None:
+        while self._readers:
+            self._readers.popitem()[1].close()
         consumer, self._consumer = self._consumer, None
         if self._transactions is not None:
             self._transactions.purge()
@@ -564,22 +564,36 @@ class KafkaBroker:
 
         From then on its previous owner can commit nothing more, and what it committed is in the changelog to be read.
         """
-        if self._group is None:
+        consumer = self._consumer  # it reads committed records only, so it is told no offset that is in doubt
+        if consumer is None:
             return
-        asked = ConsumerGroupTopicPartitions(
-            f"{self._config.prefix}.{self._group}", [TopicPartition(self._physical(partition[0]), partition[1])]
-        )
-        timeout_s = self._config.request_timeout_s
+        asked = [TopicPartition(self._physical(partition[0]), partition[1])]
 
         def ask() -> None:
-            (future,) = self._admin.list_consumer_group_offsets(
-                [asked], require_stable=True, request_timeout=timeout_s
-            ).values()
-            for found in future.result().topic_partitions:
+            for found in consumer.committed(asked, timeout=self._config.request_timeout_s):
                 if found.error is not None:
                     raise KafkaException(found.error)
 
         self._ask(ask, self._config.transaction_timeout_s)
+
+    def _reader_of(self, group: str) -> Consumer:
+        """A consumer that never joins the group, to ask for its offsets.
+
+        The admin client could ask too, but librdkafka ends the process when the coordinator answers that it has moved
+        (confluentinc/librdkafka#5040).
+        """
+        if group not in self._readers:
+            self._readers[group] = Consumer(
+                {
+                    **self._common,
+                    "group.id": f"{self._config.prefix}.{group}",
+                    "isolation.level": "read_uncommitted",  # offsets in doubt are not waited for
+                    "enable.auto.commit": False,
+                    **self._config.options,
+                },
+                logger=_log,
+            )
+        return self._readers[group]
 
     def _committed_offsets(self, partitions: Sequence[Partition]) -> dict[Partition, int]:
         consumer = self._consumer
