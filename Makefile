@@ -39,7 +39,8 @@ bench-peers: $(READY)  ## beside Logprep on the same Kafka and the same lines
 	$(BIN)/python -m benchmarks.peers
 
 docs: $(READY)  ## what is generated from the code
-	$(BIN)/python -m shield docs > docs/configuration.md
+	$(BIN)/python -m shield docs configuration > docs/configuration.md
+	$(BIN)/python -m shield docs parsers > docs/parsers.md
 
 lock:  ## newest versions within the ranges of pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --all-extras --output-file requirements.lock pyproject.toml

@@ -152,7 +152,7 @@ def _day(config: Config, folder: Path, broker: Broker, port: int, console: Conso
         trained = run_train(config)
         _until(lambda: "shield_model_info{" in _metrics(port), "the models were not taken up")
         console.print(
-            f"learned from {learned} lines of {trained['days']} days; findings alert from risk {trained['thresholds'][TENANT]} on\n"
+            f"learned from {learned} lines of {HISTORY_DAYS} days; findings alert from risk {trained['thresholds'][TENANT]} on\n"
         )
         today = [(sources[n], folder / f) for n, f in FILES.items()]
         task = bar.add_task("the day", total=sum(p.stat().st_size for _, p in today))

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from uuid import uuid4
 
 import msgspec
@@ -581,6 +582,7 @@ def _refusals() -> Iterator[None]:
 
 def _connect(config: EmbeddedConfig) -> sqlite3.Connection:
     with _refusals():
+        Path(config.path).parent.mkdir(parents=True, exist_ok=True)
         db = sqlite3.connect(config.path, timeout=config.busy_timeout_s, isolation_level=None, check_same_thread=False)
         try:
             db.execute("PRAGMA page_size = 16384")  # records are large; takes effect only in a new file
