@@ -196,11 +196,14 @@ class KafkaBroker:
     def lag(self) -> dict[Partition, int]:
         left: dict[Partition, int] = {}
         held = sorted(self._assigned)
+        waiting = {self._key(message) for message in self._pending}
         ends = {topic: self._ends(self._physical(topic)) for topic in {topic for topic, _ in held}}
         unknown = [p for p in held if p not in self._position and p not in self._ended]
         start = self._committed_offsets(unknown)
         for topic, p in held:
-            at = max(self._position.get((topic, p), start.get((topic, p), 0)), self._ended.get((topic, p), 0))
+            at = self._position.get((topic, p), start.get((topic, p), 0))
+            if (topic, p) not in waiting:
+                at = max(at, self._ended.get((topic, p), 0))
             left[topic, p] = max(0, ends[topic].get(p, 0) - at)
         return left
 
@@ -398,8 +401,9 @@ class KafkaBroker:
         offsets: dict[Partition, int] = {}
         for record in batch.records if batch is not None else ():
             offsets[record.topic, record.partition] = record.offset + 1
+        waiting = {self._key(message) for message in self._pending}  # the end lies behind what is not given out yet
         for partition, offset in offsets.items():
-            if offset == self._position.get(partition) and partition in self._ended:
+            if offset == self._position.get(partition) and partition in self._ended and partition not in waiting:
                 offsets[partition] = max(offset, self._ended[partition])
         return offsets
 
