@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+import structlog
 from kafka_server import KafkaServer, Unavailable
 
 
@@ -18,6 +19,13 @@ def _running(nodes: int) -> Iterator[KafkaServer]:
         pytest.skip(f"no Apache Kafka: {reason}")
     with server:
         yield server
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before() -> Iterator[None]:
+    """A command run in this process sets up logging; the next test must not inherit it."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

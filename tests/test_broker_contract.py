@@ -609,7 +609,7 @@ def test_two_groups_each_get_everything(bus: Bus) -> None:
 def test_a_broker_that_is_not_there_is_down(bus: Bus) -> None:
     config: BrokerConfig
     if isinstance(bus.config, EmbeddedConfig):
-        config = msgspec.structs.replace(bus.config, path=f"{bus.config.path}/no/such.db")
+        config = msgspec.structs.replace(bus.config, path="/dev/null/no/such.db")
     else:
         config = msgspec.structs.replace(bus.config, bootstrap_servers="127.0.0.1:1", request_timeout_s=0.5)
     with pytest.raises(BrokerDown):

@@ -1,6 +1,5 @@
 """Promises as tests: import layers, golden samples, pages that are not stale, and nothing in the tree that must not be."""
 
-import ast
 import importlib
 import re
 import shutil
@@ -148,7 +147,7 @@ def test_metrics_have_our_prefix() -> None:
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_module_says_what_it_is_for(path: Path) -> None:
-    assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))), f"{path.name} has no docstring"
+    assert path.read_text(encoding="utf-8").removeprefix("r").startswith('"""'), f"{path.name} has no docstring"
 
 
 def test_modules_are_named_after_what_they_hold() -> None:

@@ -581,8 +581,11 @@ def _refusals() -> Iterator[None]:
 
 
 def _connect(config: EmbeddedConfig) -> sqlite3.Connection:
-    with _refusals():
+    try:
         Path(config.path).parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BrokerDown(f"the folder of {config.path} cannot be made: {error.strerror}") from error
+    with _refusals():
         db = sqlite3.connect(config.path, timeout=config.busy_timeout_s, isolation_level=None, check_same_thread=False)
         try:
             db.execute("PRAGMA page_size = 16384")  # records are large; takes effect only in a new file
