@@ -67,7 +67,12 @@ ASK_AGAIN = {  # besides what the client itself calls retriable: a leader or coo
     KafkaError.UNSTABLE_OFFSET_COMMIT,
     KafkaError._TIMED_OUT,  # noqa: SLF001 - see above
 }
+STALE = {
+    KafkaError.FENCED_LEADER_EPOCH,
+    KafkaError.UNKNOWN_LEADER_EPOCH,
+}  # a leader moved, the client still knows the old
 PASSING = {  # reported by a consumer that heals by itself
+    *STALE,
     KafkaError._MAX_POLL_EXCEEDED,  # noqa: SLF001 - see above
     KafkaError._TRANSPORT,  # noqa: SLF001 - see above
     KafkaError._ALL_BROKERS_DOWN,  # noqa: SLF001 - see above
@@ -476,7 +481,7 @@ class KafkaBroker:
                 return call()
             except KafkaException as error:
                 reason = error.args[0]
-                again = reason.retriable() or reason.code() in ASK_AGAIN
+                again = reason.retriable() or reason.code() in ASK_AGAIN | STALE
                 if not again or time.monotonic() > deadline:
                     _raise(error)
             time.sleep(RETRY_S)
@@ -559,7 +564,12 @@ class KafkaBroker:
 
         def ask() -> dict[int, int]:
             futures = self._admin.list_offsets(asked, request_timeout=timeout_s)
-            return {partition.partition: future.result().offset for partition, future in futures.items()}
+            try:
+                return {partition.partition: future.result().offset for partition, future in futures.items()}
+            except KafkaException as error:
+                if error.args[0].code() in STALE:  # the admin client would keep asking with the old epoch for minutes
+                    self._admin = AdminClient({**self._common}, logger=_log)
+                raise
 
         return self._ask(ask)
 
