@@ -92,7 +92,8 @@ class KafkaServer:
     def __enter__(self) -> Self:
         try:
             (self._folder / "log4j2.yaml").write_text(LOG4J2)
-            cluster_id = urlsafe_b64encode(uuid4().bytes).decode().rstrip("=")
+            identity = b"\0" + uuid4().bytes[1:]  # or it could begin with a dash, which the tool takes for an option
+            cluster_id = urlsafe_b64encode(identity).decode().rstrip("=")
             for node in range(self.nodes):
                 properties = self._folder / f"{node}.properties"
                 properties.write_text("".join(f"{name}={value}\n" for name, value in self._settings(node).items()))

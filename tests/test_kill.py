@@ -393,6 +393,18 @@ def test_kafka(kafka: KafkaServer, logs: Path, true: Seen, tmp_path: Path) -> No
     assert not any(role.faults for role in roles.all.values())
 
 
+@pytest.mark.kafka
+def test_kafka_loses_a_node(kafka_cluster: KafkaServer, logs: Path, true: Seen, tmp_path: Path) -> None:
+    """One of three nodes is killed half-way and stays away. A role may be fenced meanwhile: it ends and is started again."""
+
+    def lose() -> Iterator[None]:
+        kafka_cluster.kill(2)
+        yield
+
+    _, killed = exact(tmp_path, logs, _kafka(kafka_cluster, copies=3), true, 2, lose())
+    assert len(killed) == KILLS
+
+
 def _kafka(server: KafkaServer, copies: int) -> str:
     return (
         f'{{use: kafka, bootstrap_servers: "{server.bootstrap}", prefix: kill-{SEED}, partitions: 6,'
