@@ -1,6 +1,6 @@
 """Times that a log line states without a zone or a year, resolved from the source's configuration and the arrival time."""
 
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, datetime, tzinfo
 
 DAY_S = 86_400.0
 EPOCH_S_MAX = 7_258_118_400.0  # the year 2200; more is milliseconds or finer, or nonsense
@@ -82,11 +82,6 @@ class Clock:
             self._hours.clear()
         self._hours[year, month, day, hour] = (first, repeated)
         return first, repeated
-
-
-def with_offset(base: float, offset: timedelta) -> float:
-    """Seconds since the epoch of a time read as UTC that in fact has the given offset."""
-    return base - offset.total_seconds()
 
 
 def from_epoch(number: float) -> float:

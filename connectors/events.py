@@ -32,15 +32,6 @@ class Origin(msgspec.Struct, frozen=True):
     clock: Clock  # resolves times without zone or year for this source
 
 
-class RawRecord(msgspec.Struct, frozen=True):
-    """One record of the raw topic: one line, or many joined by newlines. A line's identity is (topic, partition, offset, index)."""
-
-    tenant: str
-    source: str
-    received: float
-    body: bytes
-
-
 class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One log event. Attributes are ECS fields with dots as underscores; times are seconds since the epoch, UTC.
 

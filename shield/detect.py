@@ -14,6 +14,7 @@ from shield.models import ModelShelf
 from shield.pipeline import RawStage, SignalStage, Tally
 
 SIGNALS = "signals"
+CRASHED = "crashed the worker"
 TICK_S = 1.0  # how often idle tenants are looked at
 MODELS_S = 3.0  # how often new models are looked for
 LAG_S = 5.0  # how often the broker is asked for the lag
@@ -175,26 +176,28 @@ class Detect:
         return self._signals if partition[0] == SIGNALS else self._raw
 
     def _isolate(self, batch: Batch) -> None:
-        """Process a crashed batch record by record; one that crashes again goes to the dead letters."""
-        for partition in self._held:
-            self._restore(partition)
-        outbox: list[Out] = []
-        changes: dict[tuple[Partition, bytes], Change] = {}
-        tally = Tally()
+        """Take a crashed batch record by record, each with its own commit; one that crashes again goes to the dead letters.
+
+        What a crashing record had changed by then is thrown away: the state is read again as the last commit left it.
+        """
+        self._restore_all()
         for record in batch.records:
+            tally = Tally()
             try:
-                more, changed = self._process([record], tally)
+                outbox, changes = self._process([record], tally)
             except Exception as error:
                 log.exception(
-                    "a record crashed the worker twice and goes to the dead letters",
-                    topic=record.topic,
-                    offset=record.offset,
+                    "a record crashed twice", topic=record.topic, partition=record.partition, offset=record.offset
                 )
-                headers = {**record.headers, "stage": "detect", "reason": f"crashed the worker: {type(error).__name__}"}
+                self._restore_all()
+                tally, changes = Tally(), []
+                headers = {**record.headers, "stage": "detect", "reason": f"{CRASHED}: {type(error).__name__}"}
                 headers["origin"] = f"{record.topic}:{record.partition}:{record.offset}:0"
-                more, changed = [Out("dead", record.key, record.value, record.time, headers)], []
-                tally.dead["crashed the worker"] = tally.dead.get("crashed the worker", 0) + 1
-            outbox += more
-            changes.update({(c.partition, c.key): c for c in changed})
-        self._broker.commit(batch, outbox, changes.values())
-        self._count(tally, time.time())
+                outbox = [Out("dead", record.key, record.value, record.time, headers)]
+                self._metrics.dead("detect", CRASHED, 1)
+            self._broker.commit(Batch([record], [], [], caught_up=False), outbox, changes)
+            self._count(tally, time.time())
+
+    def _restore_all(self) -> None:
+        for partition in self._held:
+            self._restore(partition)

@@ -8,7 +8,7 @@ import msgspec
 
 from connectors.events import isoformat
 from detectors.facts import Observation
-from detectors.sigma import Rule
+from detectors.sigma import Rule, spoken
 from shield.alerts import OpenAlert, Sent
 from shield.risk import Finding
 
@@ -127,23 +127,24 @@ def _sentence(finding: Finding, rules: Mapping[str, Rule], language: str) -> str
     return _hit_sentence(finding, rule, language) if rule else finding.detector
 
 
-class _Fields(dict[str, str]):
-    def __missing__(self, key: str) -> str:
-        return "?"
-
-
 def _hit_sentence(finding: Finding, rule: Rule, language: str) -> str:
     template = rule.reason.get(language) or rule.reason.get("en")
-    title = rule.title_de if language == "de" and rule.title_de else rule.title
-    if not template:
-        who = ", ".join(name for _, name in finding.entities)
-        times = "mal" if language == "de" else "times"
-        return f"{title}: {who} ({finding.count} {times})" if finding.count > 1 else f"{title}: {who}"
-    values = _Fields(finding.extra | {"count": str(finding.count)})
-    text = template
-    for name, value in values.items():
-        text = text.replace("{" + name + "}", str(value))
-    return text
+    if template:
+        return spoken(template, _values(finding))
+    who = ", ".join(name for _, name in finding.entities)
+    times = f" ({finding.count} {'mal' if language == 'de' else 'times'})" if finding.count > 1 else ""
+    return f"{_rule_title(finding, rule)[language]}: {who}{times}"
+
+
+def _rule_title(finding: Finding, rule: Rule) -> dict[str, str]:
+    values = _values(finding)
+    return {"de": spoken(rule.title_de or rule.title, values), "en": spoken(rule.title, values)}
+
+
+def _values(finding: Finding) -> dict[str, str]:
+    """What titles and reasons of rules may name."""
+    numbers = {"count": str(finding.count), "first": f"{finding.first:.0f}", "last": f"{finding.last:.0f}"}
+    return finding.extra | numbers
 
 
 def _reason(alert: OpenAlert, rules: Mapping[str, Rule], language: str) -> str:
@@ -165,7 +166,7 @@ def _reason(alert: OpenAlert, rules: Mapping[str, Rule], language: str) -> str:
 
 def _title(alert: OpenAlert, rule: Rule | None) -> dict[str, str]:
     if rule:
-        return {"de": rule.title_de or rule.title, "en": rule.title}
+        return _rule_title(alert.findings[0], rule)
     entity = alert.entities[0][1] if alert.entities else "?"
     return {"de": f"Ungewöhnliches Verhalten: {entity}", "en": f"Unusual behaviour: {entity}"}
 

@@ -5,7 +5,7 @@ signals --SignalStage--> alerts, learning history
 """
 
 import bisect
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -23,8 +23,6 @@ from shield.keyed import PartitionState, TenantStore
 
 FUTURE_S = 300.0  # an event further ahead of its arrival does not move the watermark
 SIGNAL_BYTES_MAX = 400_000  # of one signals record
-FACTS_PER_RECORD = 400
-TICK = "tick"  # header of a record without lines: nothing more up to this arrival time
 DAY_S = 86_400
 
 _pack = msgspec.msgpack.Encoder().encode
@@ -83,7 +81,6 @@ class Tally(msgspec.Struct):
     blank: int = 0
     events: int = 0
     facts: int = 0
-    signals: int = 0
     dead: dict[str, int] = {}
     ingested: dict[tuple[str, str], int] = {}  # (source, tenant) -> events
     newest: dict[tuple[str, str], tuple[float, float]] = {}  # (source, tenant) -> (event time, arrival)
@@ -488,13 +485,15 @@ def _count_matches(facts: Iterable[Fact], rules: RuleSet, tally: Tally) -> None:
             tally.matches[fact.detector] = tally.matches.get(fact.detector, 0) + fact.count
 
 
-def _signals(tenant: str, lane: str, watermark: float, facts: list[Fact]) -> Iterable[Out]:
-    """Facts in records of bounded size; only the last one moves the watermark."""
-    key, headers = tenant.encode(), {"tenant": tenant}
-    for start in range(0, max(len(facts), 1), FACTS_PER_RECORD):
-        part = facts[start : start + FACTS_PER_RECORD]
-        last = start + FACTS_PER_RECORD >= len(facts)
-        yield Out("signals", key, _pack(Signals(lane, watermark if last else 0.0, part)), watermark, headers)
+def _signals(tenant: str, lane: str, watermark: float, facts: list[Fact]) -> Iterator[Out]:
+    """Facts in records of bounded size; only the last one moves the watermark. A single fact is bounded by its evidence."""
+    value = _pack(Signals(lane, watermark, facts))
+    if len(value) > SIGNAL_BYTES_MAX and len(facts) > 1:
+        half = len(facts) // 2
+        yield from _signals(tenant, lane, 0.0, facts[:half])
+        yield from _signals(tenant, lane, watermark, facts[half:])
+        return
+    yield Out("signals", tenant.encode(), value, watermark, {"tenant": tenant})
 
 
 def _feature(feature: Feature) -> Out:

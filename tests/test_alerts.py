@@ -164,6 +164,13 @@ def test_the_document_says_why_in_words_and_numbers(rule: Rule) -> None:
     assert doc["organization"]["id"] == "town"
 
 
+def test_a_value_from_a_log_line_is_never_read_as_a_placeholder(rule: Rule) -> None:
+    book = alert_book()
+    doc = document(book.direct(hit(rule, 600.0, key="{count}{nobody}"), rule)[0], {rule.id: rule})
+    assert doc["event"]["reason"] == "1 denials from {count}{nobody}"
+    assert doc["shield"]["title"]["de"] == "Probe von {count}{nobody}"
+
+
 def test_every_share_of_a_document_sums_to_one_and_has_a_counterfactual() -> None:
     book = alert_book()
     book.weigh([seen("fail", 0.01, 0.0)], NO_HUBS, 3.0)

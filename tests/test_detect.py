@@ -3,16 +3,18 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from shield import roles
+from shield.alerts import Sent
 from shield.broker import Broker, EmbeddedConfig, Limits, Out, open_broker
 from shield.config import Config, parse
 from shield.detect import Detect
 from shield.health import Health
 from shield.metrics import Metrics
 from shield.models import ModelShelf, open_thresholds, records, train
-from shield.pipeline import Thresholds
+from shield.pipeline import Signals, Tally, Tenant, Thresholds
 
 KEY = b"k" * 32
 NOW = 1_793_700_000.0
@@ -77,6 +79,35 @@ def test_a_record_that_crashes_twice_goes_to_the_dead_letters_and_the_others_cou
     assert dead[0].headers["source"] == "odd"
     alerts = list(sender.read("alerts"))
     assert {a.headers["kind"] for a in alerts} >= {"alert.created"}
+
+
+def test_a_crashing_record_leaves_no_trace_in_state_or_alerts(
+    config: Config, sender: Broker, worker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It crashes after it has changed state: what it changed must not be committed with the records around it."""
+    take = Tenant.take
+
+    def defect(self: Tenant, signals: Signals, offset: int, tally: Tally) -> list[Sent]:
+        sent = take(self, signals, offset, tally)
+        if any("srv-boom" in str(fact.entities) for fact in signals.facts):
+            raise ZeroDivisionError
+        return sent
+
+    monkeypatch.setattr(Tenant, "take", defect)
+    loop = detect(config, worker)
+    for host in ("srv-1", "srv-boom", "srv-2"):
+        send(sender, "ssh", [GROUP.format(1).replace("srv-1", host)])
+        drain(loop)
+    alerts = [msgspec.json.decode(r.value) for r in sender.read("alerts")]
+    assert sorted({a["host"]["name"] for a in alerts}) == ["srv-1", "srv-2"]
+    state = worker.restore(("signals", sender_partition(sender)))
+    assert state
+    assert not any(b"srv-boom" in key or b"srv-boom" in value for key, value in state.items())
+    assert [d.headers["reason"] for d in sender.read("dead")] == ["crashed the worker: ZeroDivisionError"]
+
+
+def sender_partition(sender: Broker) -> int:
+    return next(r.partition for r in sender.read("signals"))
 
 
 def test_unreadable_lines_keep_their_bytes_and_say_where_they_came_from(

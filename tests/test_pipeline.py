@@ -9,10 +9,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from detectors.facts import Evidence, Fact
 from shield.broker import Change, Out, Partition, Record, partition_of
 from shield.config import Config, parse
 from shield.demo_logs import DAY, FILES, PARSERS, TENANT, attacks, ordinary, write
-from shield.pipeline import Tally, TenantClock
+from shield.pipeline import SIGNAL_BYTES_MAX, Signals, Tally, TenantClock, _signals
 from shield.roles import stages
 from shield.scan import Scan
 
@@ -161,6 +162,16 @@ def test_every_line_is_an_event_or_a_dead_letter(config: Config) -> None:
     assert tally.lines == len(bodies) == tally.events + len(dead) + tally.blank
     assert all(o.headers["reason"] and o.headers["origin"].startswith("raw:") for o in dead)
     assert "not a firewall line" in {o.value.decode("latin-1") for o in dead}
+
+
+def test_signals_records_stay_small_whatever_the_lines_hold() -> None:
+    line = Evidence(1.0, "fw", "raw", 0, 1, 0, "\ufffd" * 4096)  # what 4096 invalid bytes become: 12 kB
+    facts = [Fact("rule", str(n), "", 1, 1, 1.0, 1.0, 1, 0.0, (), (line,) * 3) for n in range(400)]
+    outs = list(_signals("town", "raw/0", 99.0, facts))
+    found = [msgspec.msgpack.decode(out.value, type=Signals) for out in outs]
+    assert max(len(out.value) for out in outs) <= SIGNAL_BYTES_MAX
+    assert [fact.key for signals in found for fact in signals.facts] == [str(n) for n in range(400)]
+    assert [signals.watermark for signals in found] == [0.0] * (len(found) - 1) + [99.0]
 
 
 def test_an_event_from_the_future_does_not_move_the_watermark(config: Config) -> None:

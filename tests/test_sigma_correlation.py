@@ -10,7 +10,7 @@ import yaml
 
 from connectors.events import Event
 from detectors.facts import Evidence, Fact, Located
-from detectors.sigma import RuleSet
+from detectors.sigma import RuleSet, spoken
 from detectors.sigma.rule_tests import MemoryStore, event_of
 
 BASE = [
@@ -225,7 +225,11 @@ def test_finding_tells_what_happened(tmp_path: Path) -> None:
     (found,) = run(rules, [event(n) for n in range(3)])
     assert (found.first, found.last, found.count) == (START, START + 2, 3)
     assert len(found.evidence) == 3
-    assert rules.sentence(found) == {"en": "3 from 192.0.2.1", "de": "3 von 192.0.2.1"}
+    rule = rules.rules[found.detector]
+    said = {
+        language: spoken(text, {**found.extra, "count": str(found.count)}) for language, text in rule.reason.items()
+    }
+    assert said == {"en": "3 from 192.0.2.1", "de": "3 von 192.0.2.1"}
 
 
 def test_windows_stay_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@
 that tests all rules for that kind. `correlate` is the stateful half and sees only the hits of rules that correlations name.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,10 @@ from connectors.events import Event
 from detectors.facts import EVIDENCE_MAX, Entity, Evidence, Fact, Located, Store
 from detectors.sigma.compile import OTHER_CODE, Const, codes_of, generate, getter, simplify, written
 from detectors.sigma.correlation import JOIN, Correlator
-from detectors.sigma.loader import PLACEHOLDER, Correlation, Fault, Rule, RuleFaults, load
+from detectors.sigma.loader import PLACEHOLDER, Correlation, Fault, Rule, RuleFaults, load, spoken
 from detectors.sigma.logsource import CODES, Sources, entity_fields, sources
 
-__all__ = ["Correlation", "Fault", "Rule", "RuleFaults", "RuleSet"]
+__all__ = ["Correlation", "Fault", "Rule", "RuleFaults", "RuleSet", "spoken"]
 
 ROUTES_MAX = 4096  # kinds of event remembered; a sender can invent event codes and program names without end
 EXTRA_BYTES_MAX = 512  # of one value that a sentence names
@@ -100,17 +100,6 @@ class RuleSet:
     def correlate(self, store: Store, facts: Sequence[Fact]) -> list[Fact]:
         """The findings of all correlations over these facts, a function of their order and the state in the store."""
         return self._correlator.correlate(store, facts)
-
-    def sentence(self, fact: Fact) -> dict[str, str]:
-        """The reason of a hit by language, its placeholders filled from the fact; the titles where a rule has none."""
-        rule = self.rules[fact.detector]
-        known = {**fact.extra, "count": str(fact.count), "first": f"{fact.first:.0f}", "last": f"{fact.last:.0f}"}
-
-        def fill(template: str) -> str:
-            return PLACEHOLDER.sub(lambda found: known.get(found[1], "?"), template)
-
-        english = rule.reason.get("en") or rule.title
-        return {"de": fill(rule.reason.get("de") or rule.title_de), "en": fill(english)}
 
     def _plan(self, rule: Rule) -> _Plan:
         alternatives = (rule.entity,) if rule.entity else entity_fields(rule.product, rule.category, rule.service)
@@ -248,9 +237,3 @@ def _entities(event: Event) -> tuple[Entity, ...]:
 
 def _extra(event: Event, fields: Sequence[tuple[str, Callable[[Event], Any]]]) -> dict[str, str]:
     return {name: value[:EXTRA_BYTES_MAX] for name, read in fields if (value := _value(event, read)) is not None}
-
-
-def attack_of(rules: Mapping[str, Rule], detector: str) -> tuple[str, ...]:
-    """The ATT&CK ids of a rule, empty for an unknown one."""
-    rule = rules.get(detector)
-    return rule.attack if rule is not None else ()

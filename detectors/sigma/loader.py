@@ -99,6 +99,11 @@ _WORD = re.compile(r"[A-Za-z0-9_-]+")
 PLACEHOLDER = re.compile(r"\{([A-Za-z0-9_.@-]{1,100})\}")
 
 
+def spoken(template: str, values: Mapping[str, str]) -> str:
+    """A title or reason with its placeholders filled, each once: what a log line says is never read as a placeholder."""
+    return PLACEHOLDER.sub(lambda found: values.get(found[1], "?"), template)
+
+
 class Fault(msgspec.Struct, frozen=True, order=True):
     path: str
     line: int
