@@ -123,10 +123,7 @@ class Process:
 
     def peak_mb(self) -> float:
         """Largest resident size so far (VmHWM)."""
-        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) / 1024
-        return 0.0
+        return _peak_mb(self.pid)
 
 
 class Watched(Process):
@@ -172,9 +169,19 @@ def shield(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "shield", *arguments]
 
 
+def _peak_mb(pid: int) -> float:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 1024
+    return 0.0  # it has ended
+
+
 def finished(command: Sequence[str], log: Path) -> dict[str, float]:
-    """Run to the end: CPU and wall seconds, and peak memory."""
-    begun = time.monotonic()
+    """Run to the end: CPU and wall seconds, and peak memory.
+
+    The memory is read while it runs: what `wait4` tells counts in the size of this process at the moment of the start.
+    """
+    begun, peak_mb = time.monotonic(), 0.0
     with log.open("ab") as out:
         pid = os.posix_spawn(
             command[0],
@@ -182,14 +189,17 @@ def finished(command: Sequence[str], log: Path) -> dict[str, float]:
             dict(os.environ),
             file_actions=[(os.POSIX_SPAWN_DUP2, out.fileno(), 1), (os.POSIX_SPAWN_DUP2, out.fileno(), 2)],
         )
-        _, status, usage = os.wait4(pid, 0)
+        while not (ended := os.wait4(pid, os.WNOHANG))[0]:
+            peak_mb = max(peak_mb, _peak_mb(pid))
+            time.sleep(0.02)
+    _, status, usage = ended
     code = os.waitstatus_to_exitcode(status)
     if code not in {0, 1}:  # 1: there were findings
         raise RuntimeError(f"{' '.join(command)} ended with {code}: {log.read_text(errors='replace')[-2000:]}")
     return {
         "cpu_s": usage.ru_utime + usage.ru_stime,
         "wall_s": time.monotonic() - begun,
-        "peak_mb": usage.ru_maxrss / 1024,
+        "peak_mb": peak_mb,
     }
 
 
