@@ -32,12 +32,14 @@ class Origin(msgspec.Struct, frozen=True):
     clock: Clock  # resolves times without zone or year for this source
 
 
-class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class Event(msgspec.Struct, frozen=True, gc=False):
     """One log event. Attributes are ECS fields with dots as underscores; times are seconds since the epoch, UTC.
 
     `fields` holds the rest, flat: keys with a dot are ECS paths (`rule.name`, `winlog.channel`); keys without one are the
     names that the device itself uses (`CommandLine`, `EventID`, `srcintf`), so that Sigma rules written for them match.
     Values are str, int, float, bool, None or lists of these.
+
+    Parsers of bulk formats pass the attributes by position, in this order: 0.4 us instead of 2-3 us for thirty by name.
     """
 
     timestamp: float

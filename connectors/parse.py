@@ -79,8 +79,11 @@ def decode(line: bytes) -> str:
 
     `line.decode()` fails on exactly the lines that need a replacement; `Reader` marks their events.
     """
-    text = line.decode("utf-8", "replace").rstrip(LINE_END)
-    return text[1:] if text[:1] == "\ufeff" else text
+    return _trimmed(line.decode("utf-8", "replace"))
+
+
+def _trimmed(text: str) -> str:
+    return text.rstrip(LINE_END).removeprefix("\ufeff")
 
 
 class Reader:
@@ -110,35 +113,36 @@ class Reader:
         chosen: Counter[str] = Counter()
         blank = 0
         auto = self.parser == AUTO
-        parse = self._last.parse
+        parse = self._recognise if auto else self._last.parse
         for index, line in enumerate(lines):
+            whole = True
             try:
-                text = line.decode().rstrip(LINE_END)
-                whole = True
+                text = line.decode()
             except UnicodeDecodeError:
-                text = decode(line)
+                text = line.decode("utf-8", "replace")
                 whole = False
-            if text[:1] == "\ufeff":
-                text = text[1:]
-            if not text or text.isspace():
-                blank += 1
-                continue
+            if text[-1:] <= " " or text[0] > "~":  # a line end, a byte order mark, nothing but blanks of any kind
+                text = _trimmed(text)
+                if not text or text.isspace():
+                    blank += 1
+                    continue
             try:
-                if auto:
-                    found = self._recognise(text, origin)
-                    chosen[self._last.NAME] += 1
-                else:
-                    found = parse(text, origin)
+                found = parse(text, origin)
             except ParseError as error:
                 dead.append((index, str(error), line))
                 continue
-            if not found:
-                dead.append((index, "the parser found no event in this line", line))
-                continue
+            if auto:
+                chosen[self._last.NAME] += 1
             if not whole:
                 found = [_marked(event) for event in found]
-            events += found
-            line_of += [index] * len(found)
+            if len(found) == 1:
+                events.append(found[0])
+                line_of.append(index)
+            elif found:
+                events += found
+                line_of += [index] * len(found)
+            else:
+                dead.append((index, "the parser found no event in this line", line))
         most = chosen.most_common(1)[0][0] if chosen else self._last.NAME if not auto else AUTO
         return Parsed(events, line_of, dead, most, blank)
 

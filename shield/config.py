@@ -83,7 +83,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     models: Models = Models()
     batch: Limits = Limits()
     silent_after_s: float = 30.0  # a source silent this long (arrival time) no longer holds a tenant's watermark back
-    pending_facts_max: int = 2_000_000  # facts per worker that wait for their minute to close
+    pending_records_max: int = 100_000  # packs of facts per tenant that wait for their minute to close
     sinks: tuple[SinkConfig, ...] = ()
     metrics: MetricsPorts = MetricsPorts()
     language: str = "en"  # of the `reason` sentence; both languages are always in the alert

@@ -26,6 +26,7 @@ SIGNAL_BYTES_MAX = 400_000  # of one signals record
 DAY_S = 86_400
 
 _pack = msgspec.msgpack.Encoder().encode
+_facts_of = msgspec.msgpack.Decoder(list[Fact]).decode
 
 
 class SourceClock(msgspec.Struct, array_like=True):
@@ -69,7 +70,8 @@ class Signals(msgspec.Struct, array_like=True):
 
     lane: str  # the raw partition it came from
     watermark: float
-    facts: list[Fact]
+    facts: list[Fact]  # rule hits and what correlations read: taken at once, in this order
+    waiting: dict[int, msgspec.Raw]  # step -> packed list[Fact] that is read when its minute closes
     idle: bool = False  # nothing more to come for now: this lane no longer holds the tenant's watermark back
 
 
@@ -101,13 +103,20 @@ class _Lines:
         self._records: list[tuple[Record, str, list[bytes], list[int]]] = []
 
     def add(
-        self, record: Record, source: str, lines: list[bytes], events: list[Event], line_of: list[int], floor: int
+        self,
+        record: Record,
+        source: str,
+        lines: list[bytes],
+        *,
+        events: list[Event],
+        line_of: list[int],
+        steps: list[int],
     ) -> None:
         self._starts.append(len(self.events))
         self._records.append((record, source, lines, line_of))
         self.events += events
         self.sources += [source] * len(events)
-        self.steps += [max(floor, int(e.timestamp // 60)) for e in events]
+        self.steps += steps
 
     def located(self, tenant: str) -> Located:
         return Located(tenant, self.events, self.sources, self.steps, self.evidence)
@@ -154,12 +163,11 @@ class RawStage:
         for (partition, tenant), lines in batches.items():
             clock = self._clocks[partition][tenant]
             located = lines.located(tenant)
-            facts = self._rules.facts(located)
-            _count_matches(facts, self._rules, tally)
-            facts += self._behaviour.facts(located)
+            hits, waiting = self._rules.facts(located), self._behaviour.facts(located)
+            _count_matches(hits, self._rules, tally)
             tally.events += len(located.events)
-            tally.facts += len(facts)
-            outbox += _signals(tenant, f"{partition[0]}/{partition[1]}", clock.watermark, facts)
+            tally.facts += len(hits) + len(waiting)
+            outbox += _signals(tenant, f"{partition[0]}/{partition[1]}", clock.watermark, hits, waiting)
             changes.append(Change(partition, tenant.encode(), _pack(clock)))
         return outbox, changes
 
@@ -193,7 +201,7 @@ class RawStage:
         clock.advance("", 0.0, now, self._silent_after_s)
         if clock.watermark == before:
             return [], []
-        value = _pack(Signals(f"{partition[0]}/{partition[1]}", clock.watermark, [], idle=True))
+        value = _pack(Signals(f"{partition[0]}/{partition[1]}", clock.watermark, [], {}, idle=True))
         outbox = [Out("signals", tenant.encode(), value, clock.watermark, {"tenant": tenant})]
         return outbox, [Change(partition, tenant.encode(), _pack(clock))]
 
@@ -212,9 +220,18 @@ class RawStage:
         batch = batches.get((partition, tenant))
         if batch is None:
             batch = batches[partition, tenant] = _Lines()
-        batch.add(record, source, lines, parsed.events, parsed.line_of, int(clock.watermark // 60))
+        events = parsed.events
+        times = [event.timestamp for event in events]
+        earliest, newest = min(times, default=0.0), max(times, default=0.0)
+        floor = int(clock.watermark // 60)
+        if earliest // 60 == newest // 60:
+            steps = [max(floor, int(newest // 60))] * len(events)
+        else:
+            steps = [max(floor, int(at // 60)) for at in times]
+        batch.add(record, source, lines, events=events, line_of=parsed.line_of, steps=steps)
         limit = record.time + self._future_s
-        newest = max((t for e in parsed.events if (t := e.timestamp) <= limit), default=0.0)
+        if newest > limit:
+            newest = max((at for at in times if at <= limit), default=0.0)
         clock.advance(source if newest else "", newest, record.time, self._silent_after_s)
         tally.lines += len(lines)
         tally.bytes += len(record.value)
@@ -350,7 +367,7 @@ class Tenant:
         config = stage.config
         self._book = AlertBook(name, store, config.alerts)
         self._pending = store.table(
-            "pending", list[Fact], entries_max=config.pending_facts_max, idle_max_s=float("inf")
+            "pending", msgspec.Raw, entries_max=config.pending_records_max, idle_max_s=float("inf")
         )
         self._progress = store.table("progress", dict[str, float], entries_max=8, idle_max_s=float("inf"))
         self._steps: dict[int, list[str]] = {}
@@ -363,27 +380,27 @@ class Tenant:
         stage, rules = self._stage, self._stage.rules.rules
         hits = [f for f in signals.facts if f.detector in rules]
         bases = [f for f in signals.facts if "<" in f.detector]
-        waiting = [f for f in signals.facts if "<" not in f.detector]
         if bases:
             found = stage.rules.correlate(self.store, bases)
             for fact in found:
                 tally.matches[fact.detector] = tally.matches.get(fact.detector, 0) + 1
             hits += found
-            waiting += found
         sent: list[Sent] = []
         for fact in hits:
             if self._alerts_directly(fact):
                 sent += self._book.direct(fact, rules[fact.detector])
-        by_step: dict[int, list[Fact]] = {}
-        for fact in waiting:
-            by_step.setdefault(fact.step, []).append(fact)
+        hits_of: dict[int, list[Fact]] = {}
+        for fact in hits:
+            hits_of.setdefault(fact.step, []).append(fact)
         lanes = self._progress.get("lanes") or {}
         reached = min(lanes.values(), default=0.0)
-        for step, facts in by_step.items():
-            late = max(step, int(reached // 60))  # only where several lanes feed one tenant
-            key = f"{late:010d}:{offset:012d}"
-            self._pending.put(key, facts, late * 60.0)
-            self._steps.setdefault(late, []).append(key)
+        of_hits = ((step, msgspec.Raw(_pack(facts))) for step, facts in hits_of.items())
+        for kind, packed in (("hits", of_hits), ("facts", signals.waiting.items())):
+            for step, facts in packed:
+                late = max(step, int(reached // 60))  # only where several lanes feed one tenant
+                key = f"{late:010d}:{offset:012d}:{kind}:{step:010d}"
+                self._pending.put(key, facts, late * 60.0)
+                self._steps.setdefault(late, []).append(key)
         if signals.watermark > lanes.get(signals.lane, 0.0):
             lanes[signals.lane] = signals.watermark
         if signals.idle and len(lanes) > 1:
@@ -425,7 +442,7 @@ class Tenant:
         sent: list[Sent] = []
         for minute in sorted(steps | set(hours)):
             keys = sorted(self._steps.pop(minute, []))
-            facts = [f for key in keys for f in self._pending.get(key) or []]
+            facts = [f for key in keys if (packed := self._pending.get(key)) for f in _facts_of(packed)]
             for key in keys:
                 self._pending.pop(key)
             sent += self._step(minute, facts, tally)
@@ -485,13 +502,17 @@ def _count_matches(facts: Iterable[Fact], rules: RuleSet, tally: Tally) -> None:
             tally.matches[fact.detector] = tally.matches.get(fact.detector, 0) + fact.count
 
 
-def _signals(tenant: str, lane: str, watermark: float, facts: list[Fact]) -> Iterator[Out]:
+def _signals(tenant: str, lane: str, watermark: float, hits: list[Fact], waiting: list[Fact]) -> Iterator[Out]:
     """Facts in records of bounded size; only the last one moves the watermark. A single fact is bounded by its evidence."""
-    value = _pack(Signals(lane, watermark, facts))
-    if len(value) > SIGNAL_BYTES_MAX and len(facts) > 1:
-        half = len(facts) // 2
-        yield from _signals(tenant, lane, 0.0, facts[:half])
-        yield from _signals(tenant, lane, watermark, facts[half:])
+    of_step: dict[int, list[Fact]] = {}
+    for fact in waiting:
+        of_step.setdefault(fact.step, []).append(fact)
+    packed = {step: msgspec.Raw(_pack(facts)) for step, facts in of_step.items()}
+    value = _pack(Signals(lane, watermark, hits, packed))
+    if len(value) > SIGNAL_BYTES_MAX and len(hits) + len(waiting) > 1:
+        for_hits, for_waiting = -(-len(hits) // 2), len(waiting) // 2
+        yield from _signals(tenant, lane, 0.0, hits[:for_hits], waiting[:for_waiting])
+        yield from _signals(tenant, lane, watermark, hits[for_hits:], waiting[for_waiting:])
         return
     yield Out("signals", tenant.encode(), value, watermark, {"tenant": tenant})
 

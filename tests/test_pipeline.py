@@ -167,10 +167,12 @@ def test_every_line_is_an_event_or_a_dead_letter(config: Config) -> None:
 def test_signals_records_stay_small_whatever_the_lines_hold() -> None:
     line = Evidence(1.0, "fw", "raw", 0, 1, 0, "\ufffd" * 4096)  # what 4096 invalid bytes become: 12 kB
     facts = [Fact("rule", str(n), "", 1, 1, 1.0, 1.0, 1, 0.0, (), (line,) * 3) for n in range(400)]
-    outs = list(_signals("town", "raw/0", 99.0, facts))
+    outs = list(_signals("town", "raw/0", 99.0, facts, facts))
     found = [msgspec.msgpack.decode(out.value, type=Signals) for out in outs]
     assert max(len(out.value) for out in outs) <= SIGNAL_BYTES_MAX
     assert [fact.key for signals in found for fact in signals.facts] == [str(n) for n in range(400)]
+    waiting = [fact for s in found for fact in msgspec.msgpack.decode(s.waiting.get(1, b"\x90"), type=list[Fact])]
+    assert [fact.key for fact in waiting] == [str(n) for n in range(400)]
     assert [signals.watermark for signals in found] == [0.0] * (len(found) - 1) + [99.0]
 
 

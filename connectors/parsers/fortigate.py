@@ -121,13 +121,25 @@ def sniff(text: str) -> bool:
 
 
 def parse(text: str, origin: Origin) -> Sequence[Event]:
-    shape, values = _known(text)
-    if shape is None:
-        log, named = _pairs(text)
-    elif shape.typed is not None and values[shape.kind_at] == "traffic" and "\\" not in text:
-        return (_traffic(shape, shape.typed, values, text, origin),)
-    else:
-        log, named = dict(zip(shape.keys, values, strict=True)), shape.named
+    plain = "\\" not in text
+    at = text.find('logid="')
+    for shape in _SHAPES.get(text[at + 7 : at + 17], ()) if plain and at >= 0 else ():
+        if shape.taken is not None:
+            match = shape.taken.fullmatch(text)
+            if match is not None:
+                return (_traffic(shape, match, text, origin),)
+        elif (match := shape.pattern.fullmatch(text)) is not None:
+            return (_event(dict(zip(shape.keys, match.groups(), strict=True)), shape.named, text, origin),)
+    log, named = _pairs(text)
+    if not plain:
+        for key, value in log.items():
+            if "\\" in value:
+                log[key] = _ESCAPE.sub(r"\1", value)
+    return (_event(log, named, text, origin),)
+
+
+def _event(log: dict[str, Any], named: "_Named", text: str, origin: Origin) -> Event:
+    """The event of a log whose keys and values were found: the general way."""
     get = log.get
     kind = get("type")
     code = get("logid") or get("log_id")
@@ -135,10 +147,6 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
         if "date" not in log or len(log) < 3:
             raise ParseError("no FortiGate log: it has no type and no logid")
         kind = "event"
-    if "\\" in text:
-        for key, value in log.items():
-            if "\\" in value:
-                log[key] = _ESCAPE.sub(r"\1", value)
     subtype = get("subtype") or ""
     action = get("action") or (get("status") if kind == "traffic" else None)  # FortiOS 4 says status
     act = action.lower() if action else ""
@@ -197,7 +205,41 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
         types = ("denied",) if act in _DENYING else ("allowed",) if action else ("info",)
         if get("eventtype"):
             action = get("eventtype")
-    fields = log.copy()
+    fields = _fields(log, named)
+    url = get("url")
+    if url is not None and url not in _ABSENT:
+        path = _path(url, get("hostname"), fields)
+    elif "hostname" in log:
+        fields["url.domain"] = log["hostname"]
+    proto = get("proto")
+    return Event(
+        timestamp=_time(log, text, origin),
+        event_module=NAME,
+        event_dataset=dataset,
+        event_category=category,
+        event_type=types,
+        event_action=action,
+        event_outcome=outcome,
+        event_code=code,
+        message=get("msg") or get("logdesc"),
+        host_name=None if host in _ABSENT else host,
+        user_name=None if user is None or user in _ABSENT else user,
+        source_ip=None if source_ip is None or source_ip in _ABSENT else source_ip,
+        source_port=_number(source_port),
+        source_bytes=_number(get("sentbyte") or get("sent")),
+        destination_ip=None if destination_ip is None or destination_ip in _ABSENT else destination_ip,
+        destination_port=_number(destination_port),
+        destination_bytes=_number(get("rcvdbyte") or get("rcvd")),
+        network_transport=None if proto is None else _TRANSPORT.get(proto, proto.lower()),
+        url_path=path,
+        service_name=service,
+        fields=fields,
+    )
+
+
+def _fields(log: Mapping[str, Any], named: "_Named") -> dict[str, Any]:
+    """The device's own keys and, beside them, their ECS names."""
+    fields = dict(log)
     for key, ecs in named:
         if (value := log[key]) not in _ABSENT:
             fields[ecs] = value
@@ -205,83 +247,51 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
         fields["network.protocol"] = log["service"].lower()
     if "duration" in log and (duration := _number(log["duration"])) is not None:
         fields["event.duration"] = duration * 1_000_000_000
-    url = get("url")
-    if url is not None and url not in _ABSENT:
-        path = _path(url, get("hostname"), fields)
-    elif "hostname" in log:
-        fields["url.domain"] = log["hostname"]
-    if (way := get("direction") or get("dir")) is not None:
+    if (way := log.get("direction") or log.get("dir")) is not None:
         fields["network.direction"] = _DIRECTIONS.get(way, way)
-    proto = get("proto")
-    return (
-        Event(
-            timestamp=_time(log, text, origin),
-            event_module=NAME,
-            event_dataset=dataset,
-            event_category=category,
-            event_type=types,
-            event_action=action,
-            event_outcome=outcome,
-            event_code=code,
-            message=get("msg") or get("logdesc"),
-            host_name=None if host in _ABSENT else host,
-            user_name=None if user is None or user in _ABSENT else user,
-            source_ip=None if source_ip is None or source_ip in _ABSENT else source_ip,
-            source_port=_number(source_port),
-            source_bytes=_number(get("sentbyte") or get("sent")),
-            destination_ip=None if destination_ip is None or destination_ip in _ABSENT else destination_ip,
-            destination_port=_number(destination_port),
-            destination_bytes=_number(get("rcvdbyte") or get("rcvd")),
-            network_transport=None if proto is None else _TRANSPORT.get(proto, proto.lower()),
-            url_path=path,
-            service_name=service,
-            fields=fields,
-        ),
-    )
+    return fields
 
 
 class _Shape(NamedTuple):
-    """The order of keys, and which are quoted, that one kind of log always has: one regular expression reads them all."""
+    """The order of keys, and which are quoted, that one kind of log always has: one regular expression reads it."""
 
     pattern: re.Pattern[str]
     keys: tuple[str, ...]
-    named: tuple[tuple[str, str], ...]
-    kind_at: int  # place of `type`
-    typed: Callable[[tuple[Any, ...]], tuple[Any, ...]] | None  # what a traffic log needs of the values, in one go
-    places: dict[str, int]  # key -> place
-    ecs: dict[str, tuple[int, Callable[[str], Any]]]  # ECS path -> place, and what the value becomes
+    named: "_Named"
+    taken: re.Pattern[str] | None  # of a traffic log: reads only what `_traffic` takes, and holds where that is plain
+    order: Callable[[tuple[str, ...]], tuple[str, ...]] | None  # of its groups, where the device has another
 
 
-class _Values(Mapping[str, Any]):
-    """The keys and values of one line, looked up when somebody asks: of most firewall lines nobody asks for more than a few."""
+class _Fields(Mapping[str, Any]):
+    """The keys and values of one traffic log, read when somebody asks: of most lines nobody does."""
 
-    __slots__ = ("_shape", "_values")
+    __slots__ = ("_held", "_shape", "_text")
 
-    def __init__(self, shape: _Shape, values: tuple[str, ...]) -> None:
+    def __init__(self, shape: _Shape, text: str) -> None:
         self._shape = shape
-        self._values = values
+        self._text = text
+        self._held: dict[str, Any] | None = None
+
+    def _read(self) -> dict[str, Any]:
+        match = self._shape.pattern.fullmatch(self._text)
+        if match is None:
+            log, named = _pairs(self._text)
+        else:
+            log, named = dict(zip(self._shape.keys, match.groups(), strict=True)), self._shape.named
+        held = self._held = _fields(log, named)
+        return held
 
     def get(self, key: str, default: Any = None) -> Any:
-        place = self._shape.places.get(key)
-        if place is not None:
-            return self._values[place]
-        found = self._shape.ecs.get(key)
-        if found is not None and (value := found[1](self._values[found[0]])) is not None:
-            return value
-        return default
+        return (self._held or self._read()).get(key, default)
 
     def __getitem__(self, key: str) -> Any:
-        value = self.get(key)
-        if value is None:
-            raise KeyError(key)
-        return value
+        return (self._held or self._read())[key]
 
     def __iter__(self) -> Iterator[str]:
-        yield from self._shape.keys
-        yield from (path for path in self._shape.ecs if self.get(path) is not None)
+        return iter(self._held or self._read())
 
     def __len__(self) -> int:
-        return sum(1 for _ in self)
+        return len(self._held or self._read())
 
 
 _Named = tuple[tuple[str, str], ...]
@@ -293,49 +303,39 @@ _SHAPES: dict[str, list[_Shape]] = {}
 _SIGHTINGS: dict[tuple[str, str], int] = {}
 
 
-def _known(text: str) -> tuple[_Shape | None, tuple[str, ...]]:
-    """The shape of a line and its values, if a shape was learned. Known shapes only make reading faster."""
-    at = text.find('logid="')
-    for shape in _SHAPES.get(text[at + 7 : at + 17], ()) if at >= 0 else ():
-        match = shape.pattern.fullmatch(text)
-        if match is not None:
-            return shape, match.groups()
-    return None, ()
-
-
-def _traffic(
-    shape: _Shape,
-    typed: Callable[[tuple[Any, ...]], tuple[Any, ...]],
-    values: tuple[str, ...],
-    text: str,
-    origin: Origin,
-) -> Event:
+def _traffic(shape: _Shape, match: re.Match[str], text: str, origin: Origin) -> Event:
     """The short way for the bulk of all lines; the same event as the general way (a test compares them)."""
+    values = match.groups()
     (
-        code, action, source_ip, source_port, destination_ip, destination_port, sent, received,
-        proto, host, user, message, stated, date, time, zone,
-    ) = typed((*values, None))  # fmt: skip
+        date, time, stated, zone, code, source_ip, source_port, destination_ip, destination_port, proto, action, user,
+        sent, received, host, message,
+    ) = values if shape.order is None else shape.order(values)  # fmt: skip
+    at = int(stated) / 1e9 if stated else 0.0
+    shown = origin.clock.stamps.get(f"{date}T{time}{zone}")
+    if shown is None or not stated or not -AGREE_S < at - shown < AGREE_S:
+        at = _moment(stated or None, date, time, zone or None, text, origin)
     act = action.lower() if action else ""
     return Event(
-        timestamp=_moment(stated, date, time, zone, text, origin),
-        event_module=NAME,
-        event_dataset="fortigate.traffic",
-        event_category=_NETWORK,
-        event_type=_TRAFFIC_TYPES[act == "start", act in _DENYING],
-        event_action=action or None,
-        event_outcome="success",
-        event_code=code,
-        message=message or None,
-        host_name=None if host in _ABSENT else host,
-        user_name=None if user is None or user in _ABSENT else user,
-        source_ip=None if source_ip is None or source_ip in _ABSENT else source_ip,
-        source_port=None if source_port is None else int(source_port),
-        source_bytes=None if sent is None else int(sent),
-        destination_ip=None if destination_ip is None or destination_ip in _ABSENT else destination_ip,
-        destination_port=None if destination_port is None else int(destination_port),
-        destination_bytes=None if received is None else int(received),
-        network_transport=None if proto is None else _TRANSPORT.get(proto) or proto.lower(),
-        fields=_Values(shape, values),
+        at,
+        NAME,
+        "fortigate.traffic",
+        _NETWORK,
+        _TRAFFIC_TYPES[act == "start", act in _DENYING],
+        action or None,
+        "success",
+        code,
+        message or None,
+        None if host in _ABSENT else host,
+        None if user in _ABSENT else user,
+        None,
+        source_ip or None,
+        int(source_port) if source_port else None,
+        int(sent) if sent else None,
+        destination_ip or None,
+        int(destination_port) if destination_port else None,
+        int(received) if received else None,
+        _TRANSPORT.get(proto, proto) or None,
+        fields=_Fields(shape, text),
     )
 
 
@@ -362,49 +362,61 @@ def _learn(code: str, text: str, log: dict[str, Any], named: _Named) -> None:
     _SIGHTINGS[code, quoted] = seen
     if seen != SIGHTINGS_MIN:
         return
-    parts = []
-    for word in quoted.split(" "):
-        key = re.escape(word.removesuffix('="'))
-        value = r"(\d{1,18}+)" if word in _WHOLE else r'([^\s"]*+)'
-        parts.append(rf'{key}="([^"\\]*+)"' if word[-1] == '"' else f"{key}={value}")
-    pattern = re.compile(r"(?:<\d{1,3}+>)?" + " ".join(parts) + " ?")
+    words = quoted.split(" ")
+    parts = [rf'{_key(w)}="([^"\\]*+)"' if w[-1] == '"' else rf'{_key(w)}=([^\s"]*+)' for w in words]
+    pattern = re.compile(_LEAD + " ".join(parts) + " ?")
     match = pattern.fullmatch(text)
     if match is not None and dict(zip(log, match.groups(), strict=True)) == log:  # it reads what the general way reads
-        _SHAPES.setdefault(code, []).append(_shape(pattern, tuple(log), named))
+        taken, order = _taken(words) if log.get("type") == "traffic" else (None, None)
+        _SHAPES.setdefault(code, []).append(_Shape(pattern, tuple(log), named, taken, order))
 
 
-def _shape(pattern: re.Pattern[str], keys: tuple[str, ...], named: _Named) -> _Shape:
-    places = {key: place for place, key in enumerate(keys)}
-    plain = places.keys().isdisjoint(_GENERAL_WAY) and "type" in places and "action" in places
-    typed = itemgetter(*(places.get(key, len(keys)) for key in _TYPED)) if plain else None
-    ecs: dict[str, tuple[int, Callable[[str], Any]]] = {path: (places[key], _present) for key, path in named}
-    ecs |= {path: (places[key], reading) for key, path, reading in _READ if key in places}
-    return _Shape(pattern, keys, named, places.get("type", 0), typed, places, ecs)
+def _key(word: str) -> str:
+    return re.escape(word.removesuffix('="'))
 
 
-def _present(value: str) -> str | None:
-    return None if value in _ABSENT else value
+def _taken(words: Sequence[str]) -> tuple[re.Pattern[str] | None, Callable[[tuple[str, ...]], tuple[str, ...]] | None]:
+    """A pattern with the groups of `_TAKEN` and how to put them in order; of keys that are not there they are empty.
+
+    The text has no backslash. A value that is no plain address or number does not match: the general way knows better.
+    """
+    keys = [word.removesuffix('="') for word in words]
+    if not _GENERAL_WAY.isdisjoint(keys) or not {"date", "time", "type", "action"} <= set(keys):
+        return None, None
+    found = [key for key in keys if key in _TAKEN]
+    usual = found == [key for key in _TAKEN if key in found]
+    waiting = list(_TAKEN)
+    parts = []
+    for word, key in zip(words, keys, strict=True):
+        quoted = word[-1] == '"'
+        value = "traffic" if key == "type" else '[^"]*+' if quoted else _PLAIN.get(key, "[^ ]*+")
+        if key in _TAKEN:
+            value = f"({value})"
+            while usual and waiting.pop(0) != key:  # absent: an empty group in its place
+                value = "()" + value
+        parts.append(f'{_key(word)}="{value}"' if quoted else f"{_key(word)}={value}")
+    absent = waiting if usual else [key for key in _TAKEN if key not in found]
+    pattern = re.compile(_LEAD + " ".join(parts) + " ?" + "()" * len(absent))
+    if usual:
+        return pattern, None
+    return pattern, itemgetter(*([*found, *absent].index(key) for key in _TAKEN))
 
 
-def _nanoseconds(value: str) -> int | None:
-    seconds = _number(value)
-    return None if seconds is None else seconds * 1_000_000_000
-
-
-_READ: tuple[tuple[str, str, Callable[[str], Any]], ...] = (
-    ("service", "network.protocol", str.lower),
-    ("duration", "event.duration", _nanoseconds),
-    ("direction", "network.direction", lambda value: _DIRECTIONS.get(value, value)),
-)
-_WHOLE = ("srcport", "dstport", "sentbyte", "rcvdbyte")
-
-
-_NETWORK = ("network",)
-_TYPED = (  # what `_traffic` takes of a line, in this order
-    "logid", "action", "srcip", "srcport", "dstip", "dstport", "sentbyte", "rcvdbyte", "proto", "srcname", "user", "msg",
-    "eventtime", "date", "time", "tz",
+_LEAD = r"(?:<\d{1,3}+>)?"
+_TAKEN = (  # what `_traffic` takes of a line, in the order that most releases write
+    "date", "time", "eventtime", "tz", "logid", "srcip", "srcport", "dstip", "dstport", "proto", "action", "user",
+    "sentbyte", "rcvdbyte", "srcname", "msg",
 )  # fmt: skip
-_GENERAL_WAY = ("url", "hostname", "src", "dst", "src_port", "dst_port", "sent", "rcvd", "logdesc", "dir", "log_id")
+_PLAIN = {
+    "eventtime": "[0-9]{19}",
+    "srcip": "[0-9A-Fa-f.:]++",
+    "dstip": "[0-9A-Fa-f.:]++",
+    "proto": "[0-9]{1,3}+",
+} | dict.fromkeys(("srcport", "dstport", "sentbyte", "rcvdbyte"), "[0-9]{1,18}+")
+_GENERAL_WAY = frozenset(
+    ("url", "hostname", "src", "dst", "src_port", "dst_port", "sent", "rcvd", "logdesc", "dir", "log_id")
+)
+_NETWORK = ("network",)
 _TRAFFIC_TYPES: dict[tuple[bool, bool], tuple[str, ...]] = {  # (a session begins, it was refused)
     (True, False): ("connection", "start", "allowed"),
     (True, True): ("connection", "start", "denied"),

@@ -12,10 +12,11 @@ from typing import Any, Literal
 from connectors.events import ECS_ATTRIBUTES, Event
 from detectors.behaviour.inventory import Classes
 from detectors.behaviour.profiles import Condition, Profile, Scalar
-from detectors.facts import Entity, Fact, Located
+from detectors.facts import EVIDENCE_MAX, Entity, Fact, Located
 
 ROUTES_MAX = 16_384  # combinations remembered; beyond that the memory starts afresh
 COMBINATIONS_MAX = 65_536  # per profile
+NAMES_MAX = 65_536  # values remembered, per profile and field
 NAME_CHARS_MAX = 256  # of a key or item
 ENTITIES_MAX = 8  # per fact
 SEPARATOR = "\x1f"  # between the parts of a pair
@@ -61,6 +62,7 @@ class Fold:
 
     def __init__(self, profile: Profile, classes: Classes) -> None:
         self.detector = profile.id
+        self.few_lines = profile.first_seen is None  # counted only: a key's earliest lines show what was counted
         self.static = {field: test_of(wanted, classes) for field, wanted in profile.select.items() if field in _STATIC}
         given = {f: c for f, c in profile.select.items() if f not in _STATIC}
         self.value = single(profile.value) if profile.value else None
@@ -72,6 +74,7 @@ class Fold:
         key, item = profile.keys, profile.items
         named = [*key, *item, *(f for f in profile.entities if f not in key and f not in item)]
         self._kinds = [(KINDS.get(f, "value"), f in key or f in profile.entities) for f in named]
+        self._names: list[dict[Any, tuple[str, Entity | None]]] = [{} for _ in named]
         self._key_size, self._item_size = len(key), len(item)
         tested = [f for f in given if f not in named]
         fields = [*named, *tested]
@@ -97,17 +100,26 @@ class Fold:
         for place, test in self._tests:
             if not test(raw[place]):
                 return None
-        names = [named(value, kind) for value, (kind, _) in zip(raw, self._kinds, strict=False)]
+        names, entities = [], []
+        for place, known in enumerate(self._names):
+            name, entity = known.get(raw[place]) or self._name(place, raw[place])
+            names.append(name)
+            if entity is not None:
+                entities.append(entity)
         size = self._key_size + self._item_size
         if not all(names[:size]) or names[0] in self._skipped:
             return None
-        entities = {
-            (kind, name)
-            for name, (kind, booked) in zip(names, self._kinds, strict=True)
-            if booked and name and kind in ENTITY_KINDS
-        }
         key, item = SEPARATOR.join(names[: self._key_size]), SEPARATOR.join(names[self._key_size : size])
-        return key, item, tuple(sorted(entities)[:ENTITIES_MAX])
+        return key, item, tuple(sorted(set(entities))[:ENTITIES_MAX])
+
+    def _name(self, place: int, value: Any) -> tuple[str, Entity | None]:
+        kind, booked = self._kinds[place]
+        name = named(value, kind)
+        known = self._names[place]
+        if len(known) >= NAMES_MAX:
+            known.clear()
+        made = known[value] = name, (kind, name) if booked and name and kind in ENTITY_KINDS else None
+        return made
 
 
 class Folding:
@@ -177,16 +189,33 @@ class Folding:
         for (minute, step), of_profiles in cells.items():
             due = max(step, minute)  # a fact is never evaluated before its own minute
             for fold, cell in zip(self._folds, of_profiles, strict=True):
+                shown = _shown(cell, located.sources) if fold.few_lines else None
                 for held in cell.values():
                     if held:
                         count, value, first, last, i, (key, item, entities) = held
-                        line = (located.evidence(i),)
+                        lines = (located.evidence(i),) if shown is None or i in shown else ()
                         facts.append(
                             Fact(
-                                fold.detector, key, item, minute, due, first, last, count, float(value), entities, line
+                                fold.detector, key, item, minute, due, first, last, count, float(value), entities, lines
                             )
                         )
         return facts
+
+
+def _shown(cell: Cell, sources: Sequence[str]) -> set[int]:
+    """The events behind the facts that keep a line: for each key those of the items that came first.
+
+    However a minute was cut into batches, the earliest lines of all its batches together are the same.
+    """
+    of_keys: dict[str, dict[str, tuple[float, str, int]]] = {}
+    for held in cell.values():
+        if held:
+            _, _, first, _, i, (key, item, _) = held
+            place = (first, sources[i], i)
+            items = of_keys.setdefault(key, {})
+            if item not in items or place < items[item]:
+                items[item] = place
+    return {i for items in of_keys.values() for _, _, i in sorted(items.values())[:EVIDENCE_MAX]}
 
 
 def merged(facts: Sequence[Fact]) -> list[Fact]:
@@ -280,4 +309,4 @@ def test_of(wanted: Scalar | list[Scalar] | Condition, classes: Classes) -> Test
     if wanted.address is not None:
         sides = {"external"} if wanted.address == "external" else {"internal", "server"}
         tests.append(lambda value: isinstance(value, str) and classes.address(value) in sides)
-    return lambda value: all(test(value) for test in tests)
+    return tests[0] if len(tests) == 1 else lambda value: all(test(value) for test in tests)
