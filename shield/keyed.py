@@ -46,16 +46,20 @@ class Entries(Generic[V]):
         return held[1]
 
     def put(self, key: str, value: V, time: float) -> None:
-        self._live[key] = (time, value)
-        self._live.move_to_end(key)
+        live = self._live
+        live[key] = (time, value)
+        live.move_to_end(key)
         self._dirty.add(key)
         self._newest = max(self._newest, time)
-        oldest = next(iter(self._live))
-        while len(self._live) > self._entries_max or self._time(oldest) < self._newest - self._idle_max_s:
-            del self._live[oldest]
+        horizon = self._newest - self._idle_max_s
+        while True:
+            held = live[oldest := next(iter(live))]
+            written = held[0] if held.__class__ is tuple else self._decoder.decode(held)[0]  # type: ignore[arg-type]
+            if len(live) <= self._entries_max and written >= horizon:
+                return
+            del live[oldest]
             self._dirty.add(oldest)
             self.evicted += 1
-            oldest = next(iter(self._live))
 
     def pop(self, key: str) -> None:
         if self._live.pop(key, None) is not None:
@@ -74,10 +78,6 @@ class Entries(Generic[V]):
             encoded = held if isinstance(held, bytes) or held is None else _packer.encode(held)
             yield self._prefix + key, encoded
         self._dirty.clear()
-
-    def _time(self, key: str) -> float:
-        held = self._live[key]
-        return held[0] if isinstance(held, tuple) else self._decoder.decode(held)[0]
 
 
 class TenantStore:

@@ -252,6 +252,8 @@ class Behaviour:
         day = now // MINUTES_PER_DAY
         windows, facts = series.windows, subject.facts
         one_minute = facts[0].minute == facts[-1].minute  # all but late ones
+        of_new = [fact for fact in facts if fact.item in fresh] if subject.plan.new_items else facts
+        amounts: dict[tuple[str, str], float] = {}
         for meter in subject.plan.meters:
             counter = meter.counter
             window = windows.get(meter.reading)
@@ -259,18 +261,24 @@ class Behaviour:
                 window = windows[meter.reading] = Window(day)
             if window.day < day:
                 roll(window, day)
-            counted = facts if counter.of == "all" else [fact for fact in facts if fact.item in fresh]
-            if counter.measure == "distinct":
+            counted = facts if counter.of == "all" else of_new
+            measure = counter.measure
+            if measure == "distinct":
                 for fact in counted:
                     add_item(window, fact.minute // meter.minutes, fact.item)
             elif one_minute and counted:
-                amount = sum(f.count for f in counted) if counter.measure == "count" else sum(f.value for f in counted)
+                amount = amounts.get((counter.of, measure))
+                if amount is None:
+                    amount = sum([f.count for f in counted] if measure == "count" else [f.value for f in counted])
+                    amounts[counter.of, measure] = amount
                 add(window, facts[0].minute // meter.minutes, amount)
             else:
                 for fact in counted:
-                    add(window, fact.minute // meter.minutes, fact.count if counter.measure == "count" else fact.value)
+                    add(window, fact.minute // meter.minutes, fact.count if measure == "count" else fact.value)
             actual = reading(window, meter.window, now)
             window.top = max(window.top, actual)
+            if actual < counter.min:
+                continue
             strength = strength_of(actual, window.peak, counter.min)
             if strength:
                 told = series.told.get(meter.reading)
@@ -302,22 +310,27 @@ class Behaviour:
         if pairs.day < day:
             changed = True
             for item in first_seen.begin_day(pairs, group, day):
-                _release(holders, subject, item)
+                _release(holders, subject, item)  # counts nothing where items are not rated
         fresh = set()
+        since = subject.now - FRESH_MINUTES
+        rated = subject.plan.profile.first_seen is not None  # else nobody asks how many keys have an item
         for fact in subject.facts:
-            if pairs.items.get(fact.item, (0, -1))[1] < pairs.day:
-                changed = True
+            known = pairs.items.get(fact.item)
+            if known is not None and known[1] == pairs.day:  # nearly all: seen today already
+                if known[0] > since:
+                    fresh.add(fact.item)
+                continue
+            changed = True
             new, gone = first_seen.see(pairs, fact.item, fact.minute)
-            for item in gone:
-                _release(holders, subject, item)
-            if new:
+            if new and rated:
+                for item in gone:
+                    _release(holders, subject, item)
                 place = subject.group + SEPARATOR + fact.item
                 having = holders.get(place) or first_seen.Holders()
-                if subject.plan.profile.first_seen:
-                    self._tell_new(step, subject, held=held, group=group, fact=fact, holders=having.keys)
+                self._tell_new(step, subject, held=held, group=group, fact=fact, holders=having.keys)
                 having.keys += 1
                 holders.put(place, having, subject.now * 60.0)
-            if pairs.items.get(fact.item, (0, 0))[0] > subject.now - FRESH_MINUTES:
+            if (known or (fact.minute, 0))[0] > since:
                 fresh.add(fact.item)
         if changed:
             table.put(subject.key, held, subject.now * 60.0)

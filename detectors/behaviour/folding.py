@@ -135,7 +135,8 @@ class Folding:
         # one dictionary per profile within each (minute, step), which rarely change from line to line
         cells: dict[tuple[int, int], list[Cell]] = {}
         now: list[Cell] = []
-        minute_now = step_now = -1
+        minute = step = -1
+        begin = end = 0.0  # of the minute
         routes, route_key, steps, sources = self._routes, self._route_key, located.steps, located.sources
         for i, event in enumerate(located.events):
             route = route_key(event)
@@ -145,11 +146,11 @@ class Folding:
             if not folds:
                 continue
             at = event.timestamp
-            if not -TIME_MAX_S < at < TIME_MAX_S:
-                continue
-            minute, step = int(at // 60), steps[i]
-            if minute != minute_now or step != step_now or not now:
-                minute_now, step_now = minute, step
+            if not begin <= at < end or steps[i] != step:
+                if not -TIME_MAX_S < at < TIME_MAX_S:
+                    continue
+                minute, step = int(at // 60), steps[i]
+                begin, end = minute * 60.0, minute * 60.0 + 60.0
                 now = cells.setdefault((minute, step), [])
                 now.extend({} for _ in range(len(self._folds) - len(now)))
             for number, raw_of, amount_of, amount_test in folds:
