@@ -5,6 +5,7 @@ signals --SignalStage--> alerts, learning history
 """
 
 import bisect
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -509,10 +510,13 @@ def _signals(tenant: str, lane: str, watermark: float, hits: list[Fact], waiting
         of_step.setdefault(fact.step, []).append(fact)
     packed = {step: msgspec.Raw(_pack(facts)) for step, facts in of_step.items()}
     value = _pack(Signals(lane, watermark, hits, packed))
-    if len(value) > SIGNAL_BYTES_MAX and len(hits) + len(waiting) > 1:
-        for_hits, for_waiting = -(-len(hits) // 2), len(waiting) // 2
-        yield from _signals(tenant, lane, 0.0, hits[:for_hits], waiting[:for_waiting])
-        yield from _signals(tenant, lane, watermark, hits[for_hits:], waiting[for_waiting:])
+    total = len(hits) + len(waiting)
+    if len(value) > SIGNAL_BYTES_MAX and total > 1:
+        parts = min(total, 2 + len(value) * 9 // (SIGNAL_BYTES_MAX * 8))  # with some room: facts differ in size
+        ends = [(-(-len(hits) * n // parts), len(waiting) * n // parts) for n in range(parts + 1)]
+        for (hit, wait), (hit_end, wait_end) in itertools.pairwise(ends):
+            mark = watermark if (hit_end, wait_end) == ends[-1] else 0.0
+            yield from _signals(tenant, lane, mark, hits[hit:hit_end], waiting[wait:wait_end])
         return
     yield Out("signals", tenant.encode(), value, watermark, {"tenant": tenant})
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from detectors.facts import Evidence, Fact
 from shield.broker import Change, Out, Partition, Record, partition_of
@@ -170,6 +171,8 @@ def test_signals_records_stay_small_whatever_the_lines_hold() -> None:
     outs = list(_signals("town", "raw/0", 99.0, facts, facts))
     found = [msgspec.msgpack.decode(out.value, type=Signals) for out in outs]
     assert max(len(out.value) for out in outs) <= SIGNAL_BYTES_MAX
+    big = replace(facts[0], evidence=(replace(line, original="x" * SIGNAL_BYTES_MAX),))
+    assert len(list(_signals("town", "raw/0", 99.0, [big], [big]))) == 2
     assert [fact.key for signals in found for fact in signals.facts] == [str(n) for n in range(400)]
     waiting = [fact for s in found for fact in msgspec.msgpack.decode(s.waiting.get(1, b"\x90"), type=list[Fact])]
     assert [fact.key for fact in waiting] == [str(n) for n in range(400)]
