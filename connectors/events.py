@@ -10,7 +10,7 @@ Parser contract. A module `connectors/parsers/<name>.py` offers
 order of local times aside), raises `ParseError` and nothing else, and answers one event for nearly every line.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -71,6 +71,38 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     http_response_status_code: int | None = None
     service_name: str | None = None  # vpn, ssh, ad, web: the service a logon or request is for
     fields: Mapping[str, Any] = msgspec.field(default_factory=dict)
+
+
+class Lazy(Mapping[str, Any]):
+    """`fields` that are worked out when somebody asks: of most lines of a bulk format nobody does.
+
+    `make(*given)` answers them; it must not fail and always say the same.
+    """
+
+    __slots__ = ("_given", "_held", "_make")
+
+    def __init__(self, make: Callable[..., dict[str, Any]], *given: Any) -> None:
+        self._make = make
+        self._given = given
+        self._held: dict[str, Any] | None = None
+
+    def _fields(self) -> dict[str, Any]:
+        held = self._held
+        if held is None:
+            held = self._held = self._make(*self._given)
+        return held
+
+    def get(self, key: str, default: Any = None) -> Any:
+        return self._fields().get(key, default)
+
+    def __getitem__(self, key: str) -> Any:
+        return self._fields()[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._fields())
+
+    def __len__(self) -> int:
+        return len(self._fields())
 
 
 # ECS path -> attribute of Event; the one table that rules, profiles and documents share.

@@ -11,7 +11,7 @@ from typing import Any
 
 from connectors.clock import MONTHS, from_epoch, from_iso
 from connectors.envelope import ZONES_H, peel
-from connectors.events import Event, Origin, ParseError
+from connectors.events import Event, Lazy, Origin, ParseError
 
 NAME = "cef"
 
@@ -117,73 +117,76 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
         parts = _split(text[begin + 4 :])
     if len(parts) < _HEADER_PARTS:
         raise ParseError(f"a CEF header has {_HEADER_PARTS} parts, this one has {len(parts)}")
-    version, vendor, product, device_version, code, name, severity = parts[:_HEADER_PARTS]
+    code, name = parts[4], parts[5]
     extension = parts[_HEADER_PARTS].rstrip() if len(parts) > _HEADER_PARTS else ""
     log = _plain_pairs(extension) or _pairs(extension)
     if "\\" in text:
         for key, value in log.items():
             if "\\" in value:
                 log[key] = _ESCAPE.sub(lambda match: _ESCAPED[match[1]], value)
-    for key in log.keys() & _FULL_NAMES.keys():
-        log.setdefault(_FULL_NAMES[key], log[key])
+    if not log.keys().isdisjoint(_FULL_NAMES):
+        for key in log.keys() & _FULL_NAMES.keys():
+            log.setdefault(_FULL_NAMES[key], log[key])
     get = log.get
-    fields = log.copy()
-    for key in log.keys() & _NAMED.keys():
-        if (value := log[key]) not in _ABSENT:
-            fields[_NAMED[key]] = value
-    if "Label=" in text:
-        _name_customs(log, fields)
-    fields["observer.vendor"] = vendor
-    fields["observer.product"] = product
-    fields["observer.version"] = device_version
-    fields["cef.name"] = name
-    fields["cef.version"] = version.strip()
-    fields["event.severity"] = int(severity) if len(severity) < 3 and severity.isdecimal() else severity
-    envelope_host = process = None
-    stamp: float | None = None
+    envelope_host = stamp = None
     if begin > 0:
         envelope = peel(text, origin)
         stamp, envelope_host = envelope.timestamp, envelope.host
     action = get("act")
     outcome = _OUTCOMES.get((get("outcome") or get("categoryOutcome") or "").lower())
     category, types, outcome = _kind(name, action, outcome, log)
-    sproc, dproc = get("sproc"), get("dproc")
-    process = sproc or dproc or get("deviceProcessName")
+    sproc = get("sproc")
     pid = get("spid") if sproc or "dpid" not in log else get("dpid")
     request = get("request")
-    if request is not None:
-        fields["url.original"] = request
-    path = get("filePath")
     proto = get("proto")
-    user = _stated(get("suser")) or _stated(get("duser"))
+    sender = _stated(get("suser"))
     return (
         Event(
-            timestamp=_time(log, stamp, origin),
-            event_module=NAME,
-            event_dataset="cef.log",
-            event_category=category,
-            event_type=types,
-            event_action=action,
-            event_outcome=outcome,
-            event_code=_HEADER_ESCAPE.sub(r"\1", code) if "\\" in code else code or None,
-            message=get("msg") or name or None,
-            host_name=_stated(get("dvchost")) or envelope_host,
-            user_name=user,
-            user_domain=_stated(get("sntdom") if _stated(get("suser")) else get("dntdom")),
-            source_ip=_stated(get("src")) or _labelled(log, "c6a2", "Source IPv6 Address"),
-            source_port=_number(get("spt")),
-            source_bytes=_number(get("in")),
-            destination_ip=_stated(get("dst")) or _labelled(log, "c6a3", "Destination IPv6 Address"),
-            destination_port=_number(get("dpt")),
-            destination_bytes=_number(get("out")),
-            network_transport=None if proto is None or proto in _ABSENT else _TRANSPORT.get(proto, proto.lower()),
-            process_name=process,
-            process_pid=_number(pid),
-            file_path=path,
+            _time(log, stamp, origin),
+            NAME,
+            "cef.log",
+            category,
+            types,
+            action,
+            outcome,
+            _HEADER_ESCAPE.sub(r"\1", code) if "\\" in code else code or None,
+            get("msg") or name or None,
+            _stated(get("dvchost")) or envelope_host,
+            sender or _stated(get("duser")),
+            _stated(get("sntdom") if sender else get("dntdom")),
+            _stated(get("src")) or _labelled(log, "c6a2", "Source IPv6 Address"),
+            _number(get("spt")),
+            _number(get("in")),
+            _stated(get("dst")) or _labelled(log, "c6a3", "Destination IPv6 Address"),
+            _number(get("dpt")),
+            _number(get("out")),
+            None if proto is None or proto in _ABSENT else _TRANSPORT.get(proto) or proto.lower(),
+            sproc or get("dproc") or get("deviceProcessName"),
+            None if pid is None else _number(pid),
+            file_path=get("filePath"),
             url_path=None if request is None else _path(request),
-            fields=fields,
+            fields=Lazy(_fields, log, parts[:_HEADER_PARTS], "Label=" in text),
         ),
     )
+
+
+def _fields(log: dict[str, Any], header: list[str], labelled: bool) -> dict[str, Any]:
+    fields = log.copy()
+    for key in log.keys() & _NAMED.keys():
+        if (value := log[key]) not in _ABSENT:
+            fields[_NAMED[key]] = value
+    if labelled:
+        _name_customs(log, fields)
+    version, vendor, product, device_version, _, name, severity = header
+    fields["observer.vendor"] = vendor
+    fields["observer.product"] = product
+    fields["observer.version"] = device_version
+    fields["cef.name"] = name
+    fields["cef.version"] = version.strip()
+    fields["event.severity"] = int(severity) if len(severity) < 3 and severity.isdecimal() else severity
+    if "request" in log:
+        fields["url.original"] = log["request"]
+    return fields
 
 
 def _pairs(extension: str) -> dict[str, Any]:
@@ -201,9 +204,10 @@ def _plain_pairs(extension: str) -> dict[str, Any] | None:
     log: dict[str, Any] = {}
     key = parts[0].rpartition(" ")[2]
     last = parts.pop()
-    for part in parts[1:]:
+    del parts[0]
+    for part in parts:
         value, blank, following = part.rpartition(" ")
-        if not blank or not _is_key(key):
+        if not blank or not (key in _KEYS or _is_key(key)):
             return None
         log[key] = value
         key = following
@@ -213,9 +217,16 @@ def _plain_pairs(extension: str) -> dict[str, Any] | None:
     return log
 
 
-@lru_cache(maxsize=REMEMBERED_MAX)
+_KEYS: set[str] = set()
+
+
 def _is_key(text: str) -> bool:
-    return _PLAIN_KEY.fullmatch(text) is not None
+    if _PLAIN_KEY.fullmatch(text) is None:
+        return False
+    if len(_KEYS) >= REMEMBERED_MAX:
+        _KEYS.clear()
+    _KEYS.add(text)
+    return True
 
 
 def _split(text: str) -> list[str]:
@@ -277,6 +288,9 @@ def _kind(name: str, action: str | None, outcome: str | None, log: dict[str, Any
 
 def _time(log: dict[str, Any], stamp: float | None, origin: Origin) -> float:
     """When the device saw it: rt, else end or start, else the envelope's time, else the arrival."""
+    stated = log.get("rt")
+    if stated and len(stated) == 13 and stated[0] < "7" and stated.isdecimal() and stated.isascii():  # ms, by far the most
+        return int(stated) / 1e3
     for key in ("rt", "end", "start", "UNIFIutcTime"):
         stated = log.get(key)
         if stated and (at := _instant(stated.strip(), origin)) is not None:

@@ -16,7 +16,8 @@ from connectors.tolerant_json import decode
 NAME = "ecs"
 
 DEPTH_MAX = 16  # objects nested deeper are kept as JSON text
-INTEGER_BITS = 63  # larger numbers are kept as text: neither the wire nor JavaScript holds them
+INTEGER_BITS = 63
+INTEGER_MAX = 2**INTEGER_BITS - 1  # larger numbers are kept as text: neither the wire nor JavaScript holds them
 DAMAGED = "shield.damaged"  # the end of the object is missing
 
 _TEXTS = {path for path in ECS_ATTRIBUTES if path not in {"@timestamp", "event.category", "event.type"}}
@@ -39,7 +40,14 @@ _OUTCOME_WORDS = {
 }
 _LISTS = {"event.category", "event.type"}
 _MAPPED = _TEXTS | _NUMBERS | _LISTS
-_TEXT_ATTRIBUTES = {path: ECS_ATTRIBUTES[path] for path in _TEXTS}
+_PLACES = {path: Event.__struct_fields__.index(attribute) for path, attribute in ECS_ATTRIBUTES.items()}
+_TEXT_PLACES = {path: _PLACES[path] for path in _TEXTS}
+_EMPTY = [*Event.__struct_defaults__[:-1]]
+_EMPTY[:0] = [None] * (len(Event.__struct_fields__) - 1 - len(_EMPTY))
+_TIME, _MODULE, _DATASET, _OUTCOME, _COMMAND_LINE, _URL_PATH = (
+    _PLACES[path]
+    for path in ("@timestamp", "event.module", "event.dataset", "event.outcome", "process.command_line", "url.path")
+)
 _TIMES = ("@timestamp", "timestamp", "time", "ts", "eventTime", "event_time", "datetime", "date")
 
 
@@ -59,42 +67,42 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
     fields: dict[str, Any] = {}
     if damaged:
         fields[DAMAGED] = True
-    values: dict[str, Any] = {}
+    values: list[Any] = _EMPTY.copy()
     _flatten(doc, fields, values)
     for path in fields.keys() & _MAPPED:
         value = fields[path]
-        attribute = ECS_ATTRIBUTES[path]
+        place = _PLACES[path]
         if path in _NUMBERS:
             number = value if type(value) is int else _number(value)
             if number is not None:
-                values[attribute] = number
+                values[place] = number
                 del fields[path]
         elif path in _LISTS:
             del fields[path]
             words = value if isinstance(value, list) else [value]
             plain = [*map(type, words)].count(str) == len(words)
-            values[attribute] = tuple(words if plain else (_word(word) for word in words if word is not None))
+            values[place] = tuple(words if plain else (_word(word) for word in words if word is not None))
         elif isinstance(value, int | float):
             del fields[path]
-            values[attribute] = _word(value)
+            values[place] = _word(value)
         elif isinstance(value, list) and value and isinstance(value[0], str | int | float):
-            values[attribute] = _word(value[0])  # the whole list stays in fields
-    outcome = values.get("event_outcome")
+            values[place] = _word(value[0])  # the whole list stays in fields
+    outcome = values[_OUTCOME]
     if outcome is not None and outcome not in _OUTCOMES:  # not ECS: kept as it is, and read where it is clear
         fields["event.outcome"] = outcome
-        values["event_outcome"] = _OUTCOME_WORDS.get(outcome.lower())
-    values["timestamp"] = _time(fields, text[:begin], origin)
-    values["event_module"] = values.get("event_module") or fields.get("event.module") or NAME
-    module = values["event_module"]
-    values["event_dataset"] = values.get("event_dataset") or fields.get("data_stream.dataset") or f"{module}.log"
-    if "url_path" not in values and isinstance(url := fields.get("url.original"), str):
-        values["url_path"] = _path(url)
-    if "process_command_line" not in values and isinstance(args := fields.get("process.args"), list):
-        values["process_command_line"] = " ".join(_word(word) for word in args)
-    return (Event(**values, fields=fields),)
+        values[_OUTCOME] = _OUTCOME_WORDS.get(outcome.lower())
+    values[_TIME] = _time(fields, text[:begin], origin)
+    module = values[_MODULE] = values[_MODULE] or fields.get("event.module") or NAME
+    values[_DATASET] = values[_DATASET] or fields.get("data_stream.dataset") or f"{module}.log"
+    if values[_URL_PATH] is None and isinstance(url := fields.get("url.original"), str):
+        values[_URL_PATH] = _path(url)
+    if values[_COMMAND_LINE] is None and isinstance(args := fields.get("process.args"), list):
+        values[_COMMAND_LINE] = " ".join(_word(word) for word in args)
+    values.append(fields)
+    return (Event(*values),)
 
 
-def _flatten(doc: dict[str, Any], fields: dict[str, Any], values: dict[str, Any]) -> None:
+def _flatten(doc: dict[str, Any], fields: dict[str, Any], values: list[Any]) -> None:
     """Leaves of nested objects under dotted keys, without recursion. A key at the top without a dot keeps its name.
 
     Texts that are attributes of `Event` go to `values` at once.
@@ -106,11 +114,11 @@ def _flatten(doc: dict[str, Any], fields: dict[str, Any], values: dict[str, Any]
             kind = type(value)
             if kind is str:
                 path = prefix + key
-                attribute = _TEXT_ATTRIBUTES.get(path)
-                if attribute is None:
+                place = _TEXT_PLACES.get(path)
+                if place is None:
                     fields[path] = value
                 else:
-                    values[attribute] = value or None
+                    values[place] = value or None
                     fields.pop(path, None)  # the same path once nested and once dotted: the later counts
             elif value is None or kind is bool or kind is float:
                 fields[prefix + key] = value
@@ -120,7 +128,7 @@ def _flatten(doc: dict[str, Any], fields: dict[str, Any], values: dict[str, Any]
                 else:
                     fields[prefix + key] = _text(value)
             elif kind is int:
-                fields[prefix + key] = value if value.bit_length() <= INTEGER_BITS else str(value)
+                fields[prefix + key] = value if -INTEGER_MAX <= value <= INTEGER_MAX else str(value)
             else:
                 fields[prefix + key] = [_leaf(item) for item in value]
 

@@ -4,13 +4,13 @@ The device's own keys stay in `fields` under their own names; fields are mapped 
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, NamedTuple
 
 from connectors.clock import from_epoch, from_iso
 from connectors.envelope import peel
-from connectors.events import Event, Origin, ParseError
+from connectors.events import Event, Lazy, Origin, ParseError
 
 NAME = "fortigate"
 
@@ -262,36 +262,12 @@ class _Shape(NamedTuple):
     order: Callable[[tuple[str, ...]], tuple[str, ...]] | None  # of its groups, where the device has another
 
 
-class _Fields(Mapping[str, Any]):
-    """The keys and values of one traffic log, read when somebody asks: of most lines nobody does."""
-
-    __slots__ = ("_held", "_shape", "_text")
-
-    def __init__(self, shape: _Shape, text: str) -> None:
-        self._shape = shape
-        self._text = text
-        self._held: dict[str, Any] | None = None
-
-    def _read(self) -> dict[str, Any]:
-        match = self._shape.pattern.fullmatch(self._text)
-        if match is None:
-            log, named = _pairs(self._text)
-        else:
-            log, named = dict(zip(self._shape.keys, match.groups(), strict=True)), self._shape.named
-        held = self._held = _fields(log, named)
-        return held
-
-    def get(self, key: str, default: Any = None) -> Any:
-        return (self._held or self._read()).get(key, default)
-
-    def __getitem__(self, key: str) -> Any:
-        return (self._held or self._read())[key]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._held or self._read())
-
-    def __len__(self) -> int:
-        return len(self._held or self._read())
+def _fields_of(shape: _Shape, text: str) -> dict[str, Any]:
+    """The fields of a traffic log that was read the short way."""
+    match = shape.pattern.fullmatch(text)
+    if match is None:
+        return _fields(*_pairs(text))
+    return _fields(dict(zip(shape.keys, match.groups(), strict=True)), shape.named)
 
 
 _Named = tuple[tuple[str, str], ...]
@@ -335,7 +311,7 @@ def _traffic(shape: _Shape, match: re.Match[str], text: str, origin: Origin) -> 
         int(destination_port) if destination_port else None,
         int(received) if received else None,
         _TRANSPORT.get(proto, proto) or None,
-        fields=_Fields(shape, text),
+        fields=Lazy(_fields_of, shape, text),
     )
 
 
