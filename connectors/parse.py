@@ -9,34 +9,36 @@ import pkgutil
 from collections import Counter
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 from typing import Protocol, cast
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
-from connectors import parsers
+from connectors import declared, parsers
 from connectors.clock import Clock
 from connectors.events import Event, Origin, ParseError
 
 AUTO = "auto"
 REPLACED = "shield.decoded_with_replacement"
-# `auto` asks from the most telling format to the most general; parsers not named here come before the general ones.
-SPECIFIC = ("windows", "cef", "fortigate", "cisco_asa", "ecs", "iptables", "nginx", "apache")
-GENERAL = ("linux_auth", "syslog")
+# `auto` asks from the most telling format to the most general; parsers not named here come between.
+SPECIFIC = ("windows", "cef", "leef", "fortigate", "cisco_ftd", "cisco_asa", "iptables", "nginx", "apache")
+GENERAL = ("gelf", "ecs", "linux_auth", "kv", "syslog")
 LINE_END = "\r\n\0"  # some devices end a frame with NUL
 
 
 class ParserModule(Protocol):
     """What a module in `connectors/parsers` offers; the contract is told in `connectors.events`."""
 
-    NAME: str
+    @property
+    def NAME(self) -> str: ...  # noqa: N802
 
     def sniff(self, text: str) -> bool: ...
     def parse(self, text: str, origin: Origin) -> Sequence[Event]: ...
 
 
 class UnknownParser(ValueError):  # noqa: N818  # says what is wrong better than with a suffix
-    """No parser has this name; the message names the nearest one that exists."""
+    """No parser has this name, or its declaration is wrong; the message says what would be right."""
 
 
 class Parsed(msgspec.Struct):
@@ -56,7 +58,12 @@ def parser_names() -> list[str]:
 
 
 def load_parser(name: str) -> ParserModule:
-    """The parser of this name; a dotted name is a third-party module. Raises UnknownParser."""
+    """The parser of this name; a dotted name is a third-party module, a `.yml` file a declared one. Raises UnknownParser."""
+    if name.endswith(declared.SUFFIXES):
+        try:
+            return declared.load(Path(name))
+        except declared.DeclarationError as error:
+            raise UnknownParser(str(error)) from error
     if "." not in name and name not in parser_names():
         near = difflib.get_close_matches(name, [*parser_names(), AUTO], n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}?" if near else f"known are: {', '.join([AUTO, *parser_names()])}"

@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import msgspec
 import yaml
 
+from connectors.declared import SUFFIXES as DECLARED
 from connectors.inlet import SourceConfig
 from connectors.parse import UnknownParser, load_parser
 from detectors.behaviour import Learning
@@ -285,11 +286,15 @@ def _relative_to(config: Config, base: Path) -> Config:
 
 
 def _files_resolved(part: Any, resolve: Callable[[str], str]) -> Any:
-    """A source or sink with its file options made absolute: `path` and everything that ends in `_file`."""
+    """A source or sink with its file options made absolute: `path`, a declared parser, and everything that ends in `_file`."""
     changes: dict[str, Any] = {}
     for name in part.__struct_fields__:
         value = getattr(part, name)
-        if isinstance(value, str) and value not in {"", "-"} and (name == "path" or name.endswith("_file")):
+        if (
+            isinstance(value, str)
+            and value not in {"", "-"}
+            and (name == "path" or name.endswith("_file") or (name == "parser" and value.endswith(DECLARED)))
+        ):
             changes[name] = resolve(value)
         elif name == "tokens":
             changes[name] = tuple(_files_resolved(token, resolve) for token in value)
