@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 CODE := shield detectors connectors tests benchmarks
 
-.PHONY: demo test check format bench bench-peers lock docs clean
+.PHONY: demo test check format bench bench-peers conformance fuzz lock docs clean
 
 $(READY): requirements.lock pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -37,6 +37,14 @@ bench: $(READY)  ## speed and memory, as tables and a plot
 
 bench-peers: $(READY)  ## beside Logprep on the same Kafka and the same lines
 	$(BIN)/python -m benchmarks.peers
+
+SCORED ?= crowdsec-hub elastic-beats elastic-integrations open-xp-rules wazuh-ruleset-tests
+conformance: $(READY)  ## our parsers beside what other projects expect of the same lines (data beside the repository)
+	$(BIN)/python ../shared/tools/parse_score.py --data ../shared/data --source $(SCORED) --cmd '$(BIN)/shield parse --parser {parser}'
+
+LINES ?= 1000000
+fuzz: $(READY)  ## mutated lines against every parser
+	$(BIN)/python -m benchmarks.fuzz_parsers --lines $(LINES)
 
 docs: $(READY)  ## what is generated from the code
 	$(BIN)/python -m shield docs configuration > docs/configuration.md

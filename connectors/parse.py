@@ -106,10 +106,10 @@ class Reader:
         self.source = source
         self.clock = Clock(zone, year)
         if parser == AUTO:
-            self._candidates = [load_parser(name) for name in _by_specificity(parser_names())]
+            self.candidates = [load_parser(name) for name in _by_specificity(parser_names())]
         else:
-            self._candidates = [load_parser(parser)]
-        self._last = self._candidates[0]
+            self.candidates = [load_parser(parser)]
+        self._last = self.candidates[0]
 
     def read(self, lines: Sequence[bytes], received: float) -> Parsed:
         """Parse a batch that arrived at `received` (seconds since the epoch)."""
@@ -168,7 +168,7 @@ class Reader:
                     return found
             except ParseError as error:
                 reason = str(error)
-        for module in self._candidates:
+        for module in self.candidates:
             if module is last or not module.sniff(text):
                 continue
             try:

@@ -13,6 +13,7 @@ import typer
 OK, FINDINGS, USAGE, FAILURE = 0, 1, 2, 3
 DEFAULT_CONFIG = Path("shield.yml")
 PARSE_LINES = 2_000  # read at once from a file; a pipe is answered line by line as it comes
+EXPLAINED_CHARS_MAX = 200  # of a line or of what a pattern took
 EXAMPLE = "\n\nExample: "
 
 app = typer.Typer(
@@ -261,6 +262,10 @@ def parse(
     tenant: Annotated[str, typer.Option(help="Tenant of the lines.")] = "default",
     timezone: Annotated[str, typer.Option(help="Zone of times that state none.")] = "UTC",
     year: Annotated[int | None, typer.Option(help="Year of times that state none.")] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Show which pattern took which part of each line.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="With --explain: one JSON object per line.")] = False,
 ) -> None:
     import time
     from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -275,6 +280,9 @@ def parse(
         fail(str(error), USAGE)
     except (ZoneInfoNotFoundError, ValueError):
         fail(f"unknown time zone `{timezone}` (for example Europe/Berlin)", USAGE)
+    if explain:
+        _explain_lines(reader, as_json=as_json)
+        return
     out = sys.stdout.buffer
     for lines in _chunks():
         answers: list[list[dict[str, Any]]] = [[] for _ in lines]
@@ -296,6 +304,40 @@ def parse(
             )
             out.write(_encode(found) + b"\n")
         out.flush()
+
+
+def _explain_lines(reader: Any, *, as_json: bool) -> None:
+    import time
+
+    import msgspec
+
+    from connectors.events import Origin
+    from connectors.explain import explain
+    from connectors.parse import decode
+
+    number = 0
+    for lines in _chunks():
+        for line in lines:
+            number += 1
+            text = decode(line)
+            origin = Origin(reader.tenant, reader.source, time.time(), reader.clock)
+            found = explain(reader.parser, text, origin)
+            if as_json:
+                typer.echo(msgspec.json.encode(found).decode())
+                continue
+            typer.secho(f"line {number}: {found.parser}", bold=True)
+            typer.echo(f"  {text[:EXPLAINED_CHARS_MAX]}")
+            if found.asked:
+                typer.echo("  asked: " + ", ".join(f"{name} {'yes' if yes else 'no'}" for name, yes in found.asked))
+            if found.error:
+                typer.secho(f"  not read: {found.error}", fg="red")
+            for taken in found.patterns:
+                where = "-" if taken.start is None else f"{taken.start}-{taken.end}"
+                typer.echo(f"  {where:>10}  {taken.pattern}  {taken.text[:EXPLAINED_CHARS_MAX]!r}")
+            for event in found.events:
+                for placed in event:
+                    where = "concluded" if placed.start is None else f"{placed.start}-{placed.end}"
+                    typer.echo(f"  {where:>10}  {placed.field} = {placed.value!r}")
 
 
 @app.command(help="List the parsers, one name per line.")
