@@ -17,6 +17,7 @@ import msgspec
 
 from connectors import declared, parsers
 from connectors.clock import Clock
+from connectors.drift import Drift
 from connectors.events import Event, Origin, ParseError
 
 AUTO = "auto"
@@ -105,6 +106,7 @@ class Reader:
         self.tenant = tenant
         self.source = source
         self.clock = Clock(zone, year)
+        self.drift = Drift()
         if parser == AUTO:
             self.candidates = [load_parser(name) for name in _by_specificity(parser_names())]
         else:
@@ -150,6 +152,7 @@ class Reader:
                 line_of += [index] * len(found)
             else:
                 dead.append((index, "the parser found no event in this line", line))
+        self.drift.note(events)
         most = chosen.most_common(1)[0][0] if chosen else self._last.NAME if not auto else AUTO
         return Parsed(events, line_of, dead, most, blank)
 

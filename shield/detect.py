@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import structlog
 
+from connectors.parse import AUTO
 from shield.broker import Batch, Broker, BrokerDown, Change, Fenced, Limits, Out, Partition, Record
 from shield.health import Health
 from shield.metrics import Metrics
@@ -19,6 +20,7 @@ TICK_S = 1.0  # how often idle tenants are looked at
 MODELS_S = 3.0  # how often new models are looked for
 LAG_S = 5.0  # how often the broker is asked for the lag
 RETRY_S = 1.0
+DRIFT_TOLD = 0.2  # share of recent events that lost a field
 TIDY_S = 60.0
 
 log = structlog.get_logger()
@@ -49,6 +51,8 @@ class Detect:
         self._ticked = self._looked = self._lag_seen = self._tidied = 0.0
         self._evicted: dict[str, int] = {}
         self._learned: dict[tuple[str, str], str] = {}
+        self._formats: set[tuple[str, str, str]] = set()
+        self._drifted: set[tuple[str, str]] = set()
 
     def run(self, stop: Callable[[], bool]) -> None:
         gc.collect()
@@ -111,6 +115,7 @@ class Detect:
         metrics.source_times({key: (at, at - received) for key, (at, received) in tally.newest.items()})
         for at, _ in tally.newest.values():
             metrics.event_lag(max(0.0, now - at))
+        self._tell_sources(tally)
         metrics.matched(tally.matches)
         metrics.observed(tally.observations)
         created = Counter((s.alert.rule or "behaviour", s.alert.level) for s in tally.sent if s.kind == "alert.created")
@@ -132,6 +137,23 @@ class Detect:
                 facts=tally.facts,
                 alerts=len(tally.sent),
             )
+
+    def _tell_sources(self, tally: Tally) -> None:
+        """What was recognised of each source, and which fields its lines lost: a log line whenever that changes."""
+        for (source, tenant), parser in tally.formats.items():
+            if parser != AUTO and (source, tenant, parser) not in self._formats:
+                self._formats.add((source, tenant, parser))
+                log.info("format", tenant=tenant, source=source, parser=parser)
+        for (source, tenant), drift in tally.drifts.items():
+            lost = drift.lost
+            self._metrics.drift(source, tenant, lost)
+            drifted = lost >= DRIFT_TOLD
+            if drifted != ((source, tenant) in self._drifted):
+                (self._drifted.add if drifted else self._drifted.discard)((source, tenant))
+                dataset, fields = drift.worst
+                log.warning(
+                    "schema drift", tenant=tenant, source=source, dataset=dataset, lost=fields, over=not drifted
+                )
 
     def _tell_learning(self) -> None:
         """How far each family has learned, as a metric; as a log line whenever a state changes."""

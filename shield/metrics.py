@@ -67,6 +67,12 @@ class Metrics:
         self._source_skew = gauge(
             "source_clock_skew_seconds", "How far a source's newest event is ahead of its arrival.", "source", "tenant"
         )
+        self._drift = gauge(
+            "schema_drift_ratio",
+            "Share of a source's recent events that lost a field they used to have.",
+            "source",
+            "tenant",
+        )
         self._event_lag = histogram("event_lag_seconds", "From an event's time to its processing.", LAG_BUCKETS_S)
         # detection
         self._matches = counter("rule_matches", "Events that matched a rule.", "rule")
@@ -133,6 +139,10 @@ class Metrics:
             labels = self.bounded("source", source, tenant)
             self._source_last.labels(*labels).set(at)
             self._source_skew.labels(*labels).set(skew_s)
+
+    def drift(self, source: str, tenant: str, lost: float) -> None:
+        """Share of recent events (0 to 1) that lack a usual field."""
+        self._drift.labels(*self.bounded("source", source, tenant)).set(lost)
 
     def event_lag(self, lag_s: float) -> None:
         """One reading per batch and source: the lag of its newest event."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from connectors.drift import Drift
 from connectors.events import Event, isoformat
 from connectors.parse import Reader
 from detectors.behaviour import Behaviour, FamilyStatus, Models
@@ -87,6 +88,8 @@ class Tally(msgspec.Struct):
     dead: dict[str, int] = {}
     ingested: dict[tuple[str, str], int] = {}  # (source, tenant) -> events
     newest: dict[tuple[str, str], tuple[float, float]] = {}  # (source, tenant) -> (event time, arrival)
+    formats: dict[tuple[str, str], str] = {}  # (source, tenant) -> the parser that read most of its lines
+    drifts: dict[tuple[str, str], Drift] = {}  # (source, tenant) -> which fields its lines lost
     matches: dict[str, int] = {}
     observations: dict[str, int] = {}
     sent: list[Sent] = []
@@ -239,6 +242,7 @@ class RawStage:
         tally.blank += parsed.blank
         origin = (source, tenant)
         tally.ingested[origin] = tally.ingested.get(origin, 0) + len(parsed.events)
+        tally.formats[origin], tally.drifts[origin] = parsed.parser, reader.drift
         if newest:
             tally.newest[origin] = (newest, record.time)
         for index, reason, body in parsed.dead:
