@@ -16,7 +16,7 @@ SAMPLE = 4  # events looked at per record: a batch costs the same however long i
 KINDS_MAX = 256  # (dataset, event code) told apart per source
 LEARNED = 200  # events of a kind before anything is usual
 USUAL = 0.98  # share of a kind's events that have a field
-MEMORY = 2_000  # events over which what is usual is forgotten
+MEMORY = 10_000  # events over which what was usual is forgotten
 RECENT = 100  # events over which a loss is averaged
 
 _read = attrgetter(*(field.replace(".", "_") for field in FIELDS))
@@ -55,7 +55,7 @@ class Drift:
             if missing:
                 kind.missing = frozenset(missing)
             kind.lost += (bool(missing) - kind.lost) / RECENT
-        rate = 1.0 / min(kind.seen, MEMORY)
+        rate = 1.0 / (kind.seen if kind.seen <= LEARNED else MEMORY)
         kind.held = [share + (there - share) * rate for share, there in zip(kind.held, has, strict=True)]
 
     @property

@@ -40,6 +40,7 @@ def filled() -> Metrics:
     metrics.delivery_queue("siem", 4, 12.5, disabled=False)
     metrics.models({"forest": ("2026-01-14", "9f2c", 1_768_300_000.0)})
     metrics.learning({("fail", "stadt-a"): 86_400.0})
+    metrics.drift("fw-1", "stadt-a", 0.25)
     return metrics
 
 
