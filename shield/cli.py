@@ -458,6 +458,15 @@ def check(config: ConfigPath, json: AsJson = False) -> None:
             open_sink(sink).close()
         except ValueError as error:
             faults.append(f"{config}: sink {sink.name}: {error}")
+    for source in loaded.sources:
+        tokens = getattr(source, "tokens", ())
+        for token in tokens:
+            if token.token_env and not os.environ.get(token.token_env):
+                faults.append(
+                    f"{config}: source {source.source}: the environment variable {token.token_env} is not set"
+                )
+            elif token.token_file and not Path(token.token_file).is_file():
+                faults.append(f"{config}: source {source.source}: there is no token file {token.token_file}")
     rules = RuleSet.load(loaded.rule_paths)
     results = run_tests(rules)
     failed = [r for r in results if not r.passed]

@@ -5,7 +5,7 @@ import importlib
 import importlib.util
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, get_args, get_origin
@@ -19,6 +19,7 @@ from connectors.inlet import SourceConfig
 from connectors.parse import UnknownParser, load_parser
 from detectors.behaviour import Learning
 from shield.broker import EmbeddedConfig, KafkaConfig, Limits
+from shield.guidance import Guidance, Link, PlaybookError, load_playbook
 from shield.sinks import SinkConfig
 
 ROOT = Path(__file__).resolve().parent.parent  # where the packages and the bundled `rules/` lie
@@ -78,6 +79,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     rules: tuple[str, ...] = ()  # more rule files or folders beside the bundled ones
     profiles: tuple[str, ...] = ()  # more behaviour profiles
     bundled_rules: bool = True
+    playbook: str | None = None  # a playbook file; its entries replace those of rules/playbook.yml
+    links: tuple[Link, ...] = ()  # shown with every alert, for example to the SIEM's search
     learning: Learning = Learning()
     learn_until: str | None = None  # events before this time (ISO 8601) only teach
     alerts: Alerting = Alerting()
@@ -96,6 +99,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     @property
     def profile_paths(self) -> list[Path]:
         return ([ROOT / "rules" / "profiles"] if self.bundled_rules else []) + [Path(p) for p in self.profiles]
+
+    def guidance(self, benign: Mapping[str, Mapping[str, Sequence[str]]]) -> Guidance:
+        """What alerts show besides their reasons. Raises PlaybookError."""
+        more = [Path(self.playbook)] if self.playbook else []
+        return Guidance(load_playbook([ROOT / "rules" / "playbook.yml", *more]), benign, self.links)
 
 
 def component(package: str, name: str) -> ModuleType:
@@ -278,6 +286,8 @@ def _relative_to(config: Config, base: Path) -> Config:
     }
     if isinstance(config.broker, EmbeddedConfig):
         changes["broker"] = msgspec.structs.replace(config.broker, path=resolve(str(config.broker.path)))
+    if config.playbook:
+        changes["playbook"] = resolve(config.playbook)
     if config.models.key_file:
         changes["models"] = msgspec.structs.replace(config.models, key_file=resolve(config.models.key_file))
     for key in ("sources", "sinks"):
@@ -319,6 +329,10 @@ def _check_meaning(config: Config, fault: Callable[..., None]) -> None:
     for i, name in enumerate(names):
         if name in names[:i]:
             fault(("sinks", i, "name"), f"two sinks are named `{name}`")
+    try:
+        config.guidance({})
+    except PlaybookError as error:
+        fault(("playbook",), str(error))
     for key in ("rules", "profiles"):
         for i, path in enumerate(getattr(config, key)):
             if not Path(path).exists():

@@ -10,6 +10,7 @@ from connectors.events import isoformat
 from detectors.facts import Observation
 from detectors.sigma import Rule, spoken
 from shield.alerts import OpenAlert, Sent
+from shield.guidance import Guidance
 from shield.risk import Finding
 
 ECS_VERSION = "9.1.0"
@@ -21,19 +22,26 @@ _encode = msgspec.json.Encoder().encode
 
 
 def document(
-    sent: Sent, rules: Mapping[str, Rule], language: str = "en", baseline: Mapping[str, Any] | None = None
+    sent: Sent,
+    rules: Mapping[str, Rule],
+    language: str = "en",
+    baseline: Mapping[str, Any] | None = None,
+    guidance: Guidance = Guidance(),  # noqa: B008 -- immutable
 ) -> dict[str, Any]:
     """The alert document (schema: docs/architecture.md, "Alert")."""
     alert = sent.alert
     rule = rules.get(alert.rule)
     reason = {lang: _reason(alert, rules, lang) for lang in ("de", "en")}
     score = _score(alert)
+    steps = guidance.steps(a for f in alert.findings for a in f.attack)
     doc: dict[str, Any] = {
         "@timestamp": isoformat(alert.opened),
         "ecs": {"version": ECS_VERSION},
         "event": {
             "id": alert.id,
             "kind": "alert",
+            "category": ["intrusion_detection"],
+            "type": ["info"],
             "severity": SEVERITY_OF_LEVEL.get(alert.level, 47),
             "risk_score": score,
             "reason": reason.get(language, reason["en"]),
@@ -66,7 +74,8 @@ def document(
                 "name": alert.rule or alert.findings[0].detector,
                 "version": rule.version if rule else "",
             },
-            "explanation": _explanation(alert, rules) | {"baseline": dict(baseline or {})},
+            "explanation": _explanation(alert, rules, guidance) | {"baseline": dict(baseline or {})},
+            "playbook": steps.get(language, steps["en"]),
         },
         "evidence": _evidence(alert),
     }
@@ -77,6 +86,8 @@ def document(
         doc["user"] = {"name": names["user"]}
     if "host" in names:
         doc["host"] = {"name": names["host"]}
+    places = {"id": alert.id, "tenant": alert.tenant, "from": doc["event"]["start"], "to": doc["event"]["end"]}
+    doc["shield"]["links"] = guidance.linked(names | places)
     return doc
 
 
@@ -195,7 +206,7 @@ def _related(alert: OpenAlert) -> dict[str, list[str]]:
     return related
 
 
-def _explanation(alert: OpenAlert, rules: Mapping[str, Rule]) -> dict[str, Any]:
+def _explanation(alert: OpenAlert, rules: Mapping[str, Rule], guidance: Guidance) -> dict[str, Any]:
     """Why: each observation's share of the risk, actual and usual values, and what would have kept it quiet."""
     shares, spoken = dict(alert.shares), set[str]()
     rows = []
@@ -221,7 +232,7 @@ def _explanation(alert: OpenAlert, rules: Mapping[str, Rule]) -> dict[str, Any]:
                     {"name": r.name, "actual": r.actual, "typical": r.typical, "window_s": r.window_s, "unit": r.unit}
                     for r in finding.reasons
                 ],
-                "false_positives": list(rule.falsepositives) if rule else [],
+                "benign": guidance.look_alikes(finding.detector, rule.falsepositives if rule else ()),
             }
         )
     explanation: dict[str, Any] = {

@@ -279,6 +279,8 @@ class SignalStage:
         self.paused_at: int | None = None  # no minute from here on is evaluated yet (a scan that has still to train)
         self._partitions: dict[Partition, PartitionState] = {}
         self._tenants: dict[tuple[Partition, str], Tenant] = {}
+        benign = {name: {"de": p.benign.de, "en": p.benign.en} for name, p in behaviour.profiles.items()}
+        self._guidance = config.guidance(benign)
         self.thresholds: dict[str, float] = {}
         self.hubs: dict[str, frozenset[str]] = {}
 
@@ -355,7 +357,7 @@ class SignalStage:
     def _outs(self, tenant: "Tenant", sent: Sequence[Sent], tally: Tally) -> list[Out]:
         outs = [_feature(f) for f in tenant.drain_features()]
         for one in sent:
-            doc = document(one, self.rules.rules, self.config.language, self._baseline())
+            doc = document(one, self.rules.rules, self.config.language, self._baseline(), self._guidance)
             headers = {"kind": one.kind, "tenant": one.alert.tenant, "severity": one.alert.level}
             outs.append(Out("alerts", one.alert.id.encode(), encode(doc), one.alert.last, headers))
         tally.sent += sent
