@@ -22,6 +22,9 @@ class SourceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     parser: str = "auto"
     timezone: str = "UTC"  # of times that the lines state without a zone
     year: int | None = None  # of times without a year; without it the arrival decides
+    starts: str = (
+        ""  # an expression that the first line of every event holds; lines without it belong to the one before
+    )
     line_bytes_max: int = 1_048_576  # longer lines are cut there, and what was cut goes to the dead letters
 
 

@@ -14,6 +14,7 @@ from typing import Protocol, cast
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
+import re2
 
 from connectors import declared, parsers
 from connectors.clock import Clock
@@ -28,6 +29,8 @@ SPECIFIC = (
     *("sophos_utm", "sophos_xg", "watchguard", "juniper_srx", "barracuda"),
 )
 GENERAL = ("gelf", "ecs", "linux_auth", "kv", "syslog")
+JOINED_LINES_MAX = 256  # of one event; the line after them begins another
+JOINED_BYTES_MAX = 262_144
 LINE_END = "\r\n\0"  # some devices end a frame with NUL
 
 
@@ -53,6 +56,8 @@ class Parsed(msgspec.Struct):
     dead: list[tuple[int, str, bytes]]  # (index of the line, reason, the line)
     parser: str  # the parser that read most of the lines
     blank: int  # lines without content, skipped
+    joined: int  # lines that are part of the line before them
+    lines: Sequence[bytes]  # as they were read: joined ones stand at the first of them, the others are empty
 
 
 @cache
@@ -98,9 +103,23 @@ def _trimmed(text: str) -> str:
 
 
 class Reader:
-    """Reads the lines of one source of one tenant, and remembers its clock and, for `auto`, its last format."""
+    """Reads the lines of one source of one tenant, and remembers its clock and, for `auto`, its last format.
 
-    def __init__(self, parser: str, tenant: str, source: str, timezone: str = "UTC", year: int | None = None) -> None:
+    With `join`, lines of a batch that make one event are read as one: records of one audit id, and, where `starts` is an
+    expression (RE2) that every first line holds, the lines after it (stack traces, XML).
+    """
+
+    def __init__(
+        self,
+        parser: str,
+        tenant: str,
+        source: str,
+        timezone: str = "UTC",
+        year: int | None = None,
+        *,
+        join: bool = False,
+        starts: str = "",
+    ) -> None:
         try:
             zone = ZoneInfo(timezone)
         except (ZoneInfoNotFoundError, OSError) as error:
@@ -115,10 +134,15 @@ class Reader:
         else:
             self.candidates = [load_parser(parser)]
         self._last = self.candidates[0]
+        self._join = join
+        self._starts = re2.compile(starts) if starts else None
 
     def read(self, lines: Sequence[bytes], received: float) -> Parsed:
         """Parse a batch that arrived at `received` (seconds since the epoch)."""
         origin = Origin(self.tenant, self.source, received, self.clock)
+        joined = 0
+        if self._join:
+            lines, joined = self._joined(lines)
         events: list[Event] = []
         line_of: list[int] = []
         dead: list[tuple[int, str, bytes]] = []
@@ -157,7 +181,28 @@ class Reader:
                 dead.append((index, "the parser found no event in this line", line))
         self.drift.note(events)
         most = chosen.most_common(1)[0][0] if chosen else self._last.NAME if not auto else AUTO
-        return Parsed(events, line_of, dead, most, blank)
+        return Parsed(events, line_of, dead, most, blank - joined, joined, lines)
+
+    def _joined(self, lines: Sequence[bytes]) -> tuple[Sequence[bytes], int]:
+        """The lines with those that belong together as one, and how many were added to the one before them."""
+        record_id = getattr(self._last, "record_id", None)
+        if self._starts is None and record_id is None:
+            return lines, 0
+        made = list(lines)
+        first, count, size, held, joined = -1, 0, 0, None, 0
+        for index, line in enumerate(lines):
+            if self._starts is not None:
+                starts = self._starts.search(line.decode("utf-8", "replace")) is not None
+            else:
+                mine = record_id(line.decode("utf-8", "replace")) if record_id else None
+                starts, held = mine is None or mine != held, mine
+            if starts or first < 0 or count >= JOINED_LINES_MAX or size + len(line) > JOINED_BYTES_MAX:
+                first, count, size = index, 1, len(line)
+                continue
+            made[first] += b"\n" + line
+            made[index] = b""
+            count, size, joined = count + 1, size + len(line) + 1, joined + 1
+        return made, joined
 
     def _recognise(self, text: str, origin: Origin) -> Sequence[Event]:
         """The events of the first parser that knows the line by sight and can read it; the last that did goes first.

@@ -189,6 +189,7 @@ def scan(
     result = {
         "lines": tally.lines,
         "blank": tally.blank,
+        "joined": tally.joined,
         "events": tally.events,
         "unreadable": sum(tally.dead.values()),
         "unreadable_by_reason": tally.dead,

@@ -12,6 +12,7 @@ from typing import Any, get_args, get_origin
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
+import re2
 import yaml
 
 from connectors.declared import SUFFIXES as DECLARED
@@ -321,6 +322,10 @@ def _check_meaning(config: Config, fault: Callable[..., None]) -> None:
             load_parser(source.parser) if source.parser != "auto" else None
         except UnknownParser as error:
             fault(("sources", i, "parser"), str(error))
+        try:
+            re2.compile(source.starts)
+        except re2.error as error:
+            fault(("sources", i, "starts"), f"`{source.starts}` is no expression: {error}")
         try:
             ZoneInfo(source.timezone)
         except (ZoneInfoNotFoundError, ValueError):

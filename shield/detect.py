@@ -107,7 +107,7 @@ class Detect:
     def _count(self, tally: Tally, now: float) -> None:
         """Metrics, once per batch."""
         metrics = self._metrics
-        metrics.lines(tally.lines, tally.blank)
+        metrics.lines(tally.lines, tally.blank, tally.joined)
         metrics.ingested(tally.ingested, tally.bytes)
         metrics.rejected(tally.dead)
         for reason, amount in tally.dead.items():

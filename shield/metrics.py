@@ -58,6 +58,7 @@ class Metrics:
         self._events = counter("events_ingested", "Events read from log lines.", "source", "tenant")
         self._lines = counter("lines", "Log lines taken from the raw topics: events, unreadable and blank ones.")
         self._blank = counter("lines_blank", "Log lines without content.")
+        self._joined = counter("lines_joined", "Log lines that are part of the event of the line before them.")
         self._bytes = counter("event_bytes", "Bytes of the log lines read.")
         self._rejected = counter("events_rejected", "Log lines that could not be read.", "reason")
         self._source = counter("source", "What a source counts by itself.", "source", "name")
@@ -114,9 +115,11 @@ class Metrics:
     def build(self, version: str) -> None:
         self._build.info({"version": version})
 
-    def lines(self, lines: int, blank: int) -> None:
+    def lines(self, lines: int, blank: int, joined: int) -> None:
+        """Lines read; of these the ones without content, and the ones that are part of the line before them."""
         self._lines.inc(lines)
         self._blank.inc(blank)
+        self._joined.inc(joined)
 
     def ingested(self, counts: Mapping[tuple[str, str], int], size_bytes: int) -> None:
         """Events per (source, tenant), and the bytes of all their lines."""

@@ -83,6 +83,7 @@ class Tally(msgspec.Struct):
     lines: int = 0
     bytes: int = 0
     blank: int = 0
+    joined: int = 0  # lines that are part of the one before them
     events: int = 0
     facts: int = 0
     dead: dict[str, int] = {}
@@ -104,13 +105,13 @@ class _Lines:
         self.sources: list[str] = []
         self.steps: list[int] = []
         self._starts: list[int] = []
-        self._records: list[tuple[Record, str, list[bytes], list[int]]] = []
+        self._records: list[tuple[Record, str, Sequence[bytes], list[int]]] = []
 
     def add(
         self,
         record: Record,
         source: str,
-        lines: list[bytes],
+        lines: Sequence[bytes],
         *,
         events: list[Event],
         line_of: list[int],
@@ -232,7 +233,7 @@ class RawStage:
             steps = [max(floor, int(newest // 60))] * len(events)
         else:
             steps = [max(floor, int(at // 60)) for at in times]
-        batch.add(record, source, lines, events=events, line_of=parsed.line_of, steps=steps)
+        batch.add(record, source, parsed.lines, events=events, line_of=parsed.line_of, steps=steps)
         limit = record.time + self._future_s
         if newest > limit:
             newest = max((at for at in times if at <= limit), default=0.0)
@@ -240,6 +241,7 @@ class RawStage:
         tally.lines += len(lines)
         tally.bytes += len(record.value)
         tally.blank += parsed.blank
+        tally.joined += parsed.joined
         origin = (source, tenant)
         tally.ingested[origin] = tally.ingested.get(origin, 0) + len(parsed.events)
         tally.formats[origin], tally.drifts[origin] = parsed.parser, reader.drift
@@ -261,9 +263,9 @@ class RawStage:
     def _reader(self, tenant: str, source: str) -> Reader:
         known = self._sources.get((tenant, source))
         if known is None:
-            reader = Reader("auto", tenant, source)
+            reader = Reader("auto", tenant, source, join=True)
         else:
-            reader = Reader(known.parser, tenant, source, known.timezone, known.year)
+            reader = Reader(known.parser, tenant, source, known.timezone, known.year, join=True, starts=known.starts)
         self._readers[tenant, source] = reader
         return reader
 

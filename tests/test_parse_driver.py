@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors.events import Event, Origin, ParseError
-from connectors.parse import REPLACED, Reader, UnknownParser, decode, load_parser, parser_names
+from connectors.parse import JOINED_LINES_MAX, REPLACED, Reader, UnknownParser, decode, load_parser, parser_names
 
 GOLDEN = Path(__file__).parent / "golden"
 RECEIVED_S = 1_772_440_000.0
@@ -150,3 +150,31 @@ def test_a_learned_line_shape_changes_nothing() -> None:
     assert events == events[: len(lines)] * 20
     strange = lines[0].replace(b'devname="fw-rathaus"', b'devname="a \\"b\\" c"')
     assert Reader("fortigate", "t", "s").read([strange], RECEIVED_S).events[0].fields["devname"] == 'a "b" c'
+
+
+AUDIT = [
+    b'type=SYSCALL msg=audit(1795498201.101:41): arch=c000003e syscall=59 success=yes exit=0 pid=812 uid=0 comm="id" exe="/usr/bin/id"',
+    b'type=EXECVE msg=audit(1795498201.101:41): argc=2 a0="id" a1="-u"',
+    b'type=USER_LOGIN msg=audit(1795498202.000:42): pid=900 uid=0 acct="anna" addr=192.0.2.7 res=failed',
+]
+
+
+def test_records_of_one_audit_event_are_one_line_for_the_parser() -> None:
+    parsed = Reader("auditd", "stadt", "quelle", join=True).read(AUDIT, 1_795_521_600.0)
+    assert (parsed.joined, parsed.blank, parsed.dead) == (1, 0, [])
+    assert parsed.line_of == [0, 2]
+    assert parsed.events[0].process_command_line == "id -u"
+    assert parsed.lines[0] == AUDIT[0] + b"\n" + AUDIT[1]
+    apart = Reader("auditd", "stadt", "quelle").read(AUDIT, 1_795_521_600.0)
+    assert (apart.joined, apart.line_of) == (0, [0, 1, 2])
+
+
+def test_lines_that_do_not_start_an_event_belong_to_the_one_before_within_limits() -> None:
+    reader = Reader("syslog", "stadt", "quelle", join=True, starts=r"^<\d+>|^\w{3} [ \d]\d ")
+    trace = [b"Nov 24 08:00:00 srv-1 app[7]: Exception", b"  at one", b"  at two", b"Nov 24 08:00:01 srv-1 app[7]: on"]
+    parsed = reader.read(trace, 1_795_521_600.0)
+    assert (len(parsed.events), parsed.joined, parsed.line_of) == (2, 2, [0, 3])
+    assert (parsed.events[0].message or "").endswith("at two")
+    many = reader.read([trace[0], *[b"  at x"] * (JOINED_LINES_MAX + 10)], 1_795_521_600.0)
+    assert many.joined == JOINED_LINES_MAX - 1 + 10
+    assert len(many.events) + len(many.dead) == 2
