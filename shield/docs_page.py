@@ -55,6 +55,30 @@ that the device itself uses stay beside them, so that Sigma rules written for th
 
 To add a format, put one file into `connectors/parsers/` with `NAME`, `sniff(text)` and `parse(text, origin)` (the
 contract stands in `connectors/events.py`), and a golden sample into `tests/golden/NAME/`. There is no registry.
+
+`shield parse --explain` shows for each line which parser was chosen, which pattern took which span, and where each field
+stands. A source whose events span lines names an expression that first lines hold: `starts: '^\\d{4}-'`.
+
+## A format of your own, without Python
+
+`parser: ./parsers/booking.yml` names a declaration; its tests run whenever it is loaded, so `shield check` runs them too.
+
+```yaml
+name: booking
+contains: "booking["           # text that every line has
+grok: 'login user=%{USER:user.name} from %{IP:source.ip}:%{POSINT:source.port} result=%{WORD:result}'
+set: {event.category: [authentication], event.type: [start], service.name: web}
+translate:
+  event.outcome: {field: result, values: {OK: success, "*": failure}}
+tests:
+  - line: "<38>Nov 24 08:00:00 srv-app booking[812]: login user=anna from 192.0.2.7:50122 result=OK"
+    gives: {user.name: anna, source.ip: 192.0.2.7, event.outcome: success, host.name: srv-app}
+  - {line: "booking[1]: something else", error: true}
+```
+
+Instead of `grok` there may be `regex` (named groups), `kv: {separator: " ", assign: "="}`, `json: true` or
+`csv: {columns: [...]}`; `map` renames fields to ECS, `time: {field: ts, format: iso | epoch | "%d.%m.%Y %H:%M:%S"}` says when. The
+syslog envelope is taken off first (`envelope: false` keeps it). Expressions run on RE2.
 """
 
 
