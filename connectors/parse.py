@@ -6,6 +6,7 @@ A parser is one file in `connectors/parsers`, found by its name; there is no reg
 import difflib
 import importlib
 import pkgutil
+import re
 from collections import Counter
 from collections.abc import Sequence
 from functools import cache
@@ -29,6 +30,10 @@ SPECIFIC = (
     *("sophos_utm", "sophos_xg", "watchguard", "juniper_srx", "barracuda"),
 )
 GENERAL = ("gelf", "ecs", "linux_auth", "kv", "syslog")
+LOOKS_MAX = 8192  # kinds of lines whose parser `auto` remembers per source
+LOOK_CHARS_MAX = 512  # of a line that are looked at for that
+ASKED_ANEW = 256  # of so many lines that look alike, one is shown to all parsers
+_JSON_KEY = re.compile(r'"([@\w][\w.@-]{0,63}+)"\s?:')
 JOINED_LINES_MAX = 256  # of one event; the line after them begins another
 JOINED_BYTES_MAX = 262_144
 LINE_END = "\r\n\0"  # some devices end a frame with NUL
@@ -134,6 +139,7 @@ class Reader:
         else:
             self.candidates = [load_parser(parser)]
         self._last = self.candidates[0]
+        self._known: dict[tuple[object, ...], _Known] = {}
         self._join = join
         self._starts = re2.compile(starts) if starts else None
 
@@ -205,22 +211,34 @@ class Reader:
         return made, joined
 
     def _recognise(self, text: str, origin: Origin) -> Sequence[Event]:
-        """The events of the first parser that knows the line by sight and can read it; the last that did goes first.
+        """The events of the first parser that knows the line by sight and can read it.
 
-        A general format never goes first: it would also read the lines of the telling ones.
+        The last that did goes first, unless it is a general format, which would also read the lines of the telling ones.
+        Lines that look alike go to the parser that read the like of them before; now and then all are asked anew.
         """
         reason = "no parser recognises this line"
+        tried = None
         last = self._last
-        if last.NAME in GENERAL or not last.sniff(text):
-            last = None  # type: ignore[assignment]  # from here on: the one already tried, if any
-        else:
+        if last.NAME not in GENERAL and last.sniff(text):
+            tried = last
             try:
                 if found := last.parse(text, origin):
                     return found
             except ParseError as error:
                 reason = str(error)
+        look = _look(text)
+        known = self._known.get(look)
+        if known is not None:
+            known.uses += 1
+            if known.uses % ASKED_ANEW and known.module is not tried and known.module.sniff(text):
+                try:
+                    if found := known.module.parse(text, origin):
+                        self._last = known.module
+                        return found
+                except ParseError:
+                    pass  # others may know better
         for module in self.candidates:
-            if module is last or not module.sniff(text):
+            if module is tried or not module.sniff(text):
                 continue
             try:
                 found = module.parse(text, origin)
@@ -229,8 +247,28 @@ class Reader:
                 continue
             if found:
                 self._last = module
+                if len(self._known) >= LOOKS_MAX:
+                    self._known.clear()
+                self._known[look] = _Known(module)
                 return found
         raise ParseError(reason)
+
+
+class _Known(msgspec.Struct):
+    """The parser of lines that look alike."""
+
+    module: ParserModule
+    uses: int = 0
+
+
+def _look(text: str) -> tuple[object, ...]:
+    """What tells the lines of one format from those of others: the keys of JSON, else the program and its first word."""
+    if text[:1] == "{":
+        return tuple(_JSON_KEY.findall(text, 0, LOOK_CHARS_MAX))
+    words = text[:LOOK_CHARS_MAX].split()
+    at = 5 if len(words) > 5 and not words[0][-1:].isdigit() and words[1].isdigit() else 2
+    near = tuple(word.rstrip("0123456789").partition("[")[0][:24] for word in words[at - 1 : at + 2])
+    return (*near, len(words) // 8, "=" in text, '"' in text, "{" in text, "|" in text, "%" in text, "," in text)
 
 
 def _by_specificity(names: Sequence[str]) -> list[str]:
