@@ -1,0 +1,405 @@
+"""Any line of key=value pairs, with or without a syslog envelope: logfmt, audit trails, appliances without a parser here.
+
+Keys that many devices use are mapped (srcip, user, action ...); all of them stay in `fields` under their own names.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from operator import itemgetter
+from typing import Any
+
+from connectors.clock import from_epoch, from_iso
+from connectors.envelope import peel
+from connectors.events import Event, Lazy, Origin, ParseError
+
+NAME = "kv"
+
+PAIRS_MIN = 3  # fewer may stand in any prose
+PAIRS_MAX = 512  # of one line
+WORDS_MAX = 4096  # looked at, of one line
+KEYS_MAX = 8192  # names remembered as well-formed
+
+_KEY = re.compile(r"[A-Za-z_@][\w.@/-]{0,63}")
+_PAIR = re.compile(
+    r"""(?<![\w.@-])([A-Za-z_@][\w.@/-]{0,63})=(?:"((?:[^"\\]|\\.)*+)"|'((?:[^'\\]|\\.)*+)'|([^\s"',;|][^\s,;|]*+)?)""",
+    re.DOTALL,
+)
+_SNIFF = re.compile(r"""(?<![\w.@-])[A-Za-z_@][\w.@/-]{0,63}=(?=["'\w\[/(:.{*+-])""")
+_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
+_IP = re.compile(
+    r"\[?(\d{1,3}(?:\.\d{1,3}){3}|(?:[0-9A-Fa-f]{1,4}:){7}[0-9A-Fa-f]{1,4}|[0-9A-Fa-f:]{0,35}::[0-9A-Fa-f:.]{0,39})(?:%\w{1,16})?\]?(?:[:#](\d{1,5}))?"
+)
+_URL = re.compile(r"[a-z][a-z0-9+.-]{1,15}://[^/?#]*+([^?#]*+)")
+
+# what a value is -> the names that devices give it, the most telling first; a name may have two roles
+_ROLES: dict[str, tuple[str, ...]] = {
+    "source_ip": (
+        "srcip", "src_ip", "src", "source_ip", "sourceip", "srcaddr", "src_addr", "sourceaddress", "source_address",
+        "saddr", "clientip", "client_ip", "client_addr", "clientaddr", "client", "remote_ip", "remoteip", "remip",
+        "remote_addr", "rhost", "rip", "ipaddress", "ip_address", "ipaddr", "ip", "source", "source.ip", "client.ip",
+        "from_ip", "addr", "from",
+    ),
+    "destination_ip": (
+        "dstip", "dst_ip", "dst", "dest_ip", "destination_ip", "destinationip", "destip", "dstaddr", "dst_addr",
+        "daddr", "destinationaddress", "destination_address", "serverip", "server_ip", "server_addr", "destination",
+        "dest", "destination.ip", "server.ip", "lip", "to_ip",
+    ),
+    "source_port": (
+        "srcport", "src_port", "spt", "sport", "source_port", "sourceport", "clientport", "client_port", "remport",
+        "remote_port", "s_port", "source.port", "client.port",
+    ),
+    "destination_port": (
+        "dstport", "dst_port", "dpt", "dport", "dest_port", "destination_port", "destinationport", "destport",
+        "serverport", "server_port", "d_port", "destination.port", "server.port",
+    ),
+    "user": (
+        "user", "username", "user_name", "usrname", "usr", "suser", "user.name", "login", "account", "acct",
+        "accountname", "principal", "userid", "user_id", "uname", "duser",
+    ),
+    "domain": ("user_domain", "userdomain", "ntdomain", "logon_domain", "user.domain", "sntdom"),
+    "host": (
+        "hostname", "host_name", "host.name", "computer", "computername", "devname", "device_name", "dvchost", "node",
+        "host",
+    ),
+    "protocol": ("proto", "protocol", "transport", "network.transport", "ip_proto", "prot", "network_protocol"),
+    "action": (
+        "action", "act", "event.action", "event_action", "operation", "event", "event_type", "eventtype", "eventname",
+        "verdict",
+    ),
+    "outcome": ("outcome", "event.outcome", "event_outcome", "result", "status", "success", "res"),
+    "code": (
+        "eventid", "event_id", "event.code", "event_code", "logid", "log_id", "msgid", "msg_id", "message_id", "sigid",
+    ),
+    "message": ("msg", "short_message", "message", "text", "description"),
+    "level": ("level", "log.level", "lvl", "severity", "sev", "loglevel", "log_level"),
+    "time": (
+        "@timestamp", "timestamp", "eventtime", "event_time", "time", "ts", "datetime", "date_time", "devtime",
+    ),
+    "date": ("date",),
+    "sent": (
+        "sentbyte", "sent_bytes", "bytes_sent", "bytessent", "src_bytes", "srcbytes", "sent", "source.bytes",
+        "source_bytes",
+    ),
+    "received": (
+        "rcvdbyte", "rcvd_bytes", "received_bytes", "bytes_received", "bytesreceived", "recv_bytes", "dst_bytes",
+        "dstbytes", "rcvd", "destination.bytes", "destination_bytes",
+    ),
+    "program": ("process", "process.name", "process_name", "processname", "proc", "program", "comm", "exe"),
+    "pid": ("pid", "process.pid", "process_id", "processid", "process_pid"),
+    "command": (
+        "command_line", "commandline", "cmdline", "process.command_line", "process_command_line", "command", "cmd",
+    ),
+    "file": ("file_path", "filepath", "file.path", "file", "filename"),
+    "url": ("url", "uri", "request_uri", "url.original", "request_url", "http_url", "request"),
+    "path": ("path", "url.path", "url_path"),
+    "status": (
+        "http_status", "status_code", "statuscode", "http_status_code", "http.response.status_code", "response_code",
+        "status", "code",
+    ),
+    "method": ("method", "http_method", "request_method", "httpmethod", "verb", "http.request.method"),
+}  # fmt: skip
+_TRANSPORTS = {
+    "1": "icmp",
+    "6": "tcp",
+    "17": "udp",
+    "47": "gre",
+    "50": "esp",
+    "51": "ah",
+    "58": "ipv6-icmp",
+    "132": "sctp",
+}
+_SPOKEN = frozenset({*_TRANSPORTS.values(), "icmpv6", "igmp", "ip"})
+_ABSENT = frozenset({"", "-", "N/A", "n/a", "null", "(null)", "None", "none", "<nil>", "undefined", "unknown"})
+_SUCCEEDED = frozenset(
+    {
+        "success",
+        "succeeded",
+        "successful",
+        "ok",
+        "yes",
+        "true",
+        "pass",
+        "passed",
+        "accepted",
+        "allowed",
+        "permit",
+        "permitted",
+        "accept",
+        "allow",
+    }
+)
+_FAILED = frozenset(
+    {
+        "failure",
+        "failed",
+        "fail",
+        "error",
+        "no",
+        "false",
+        "denied",
+        "deny",
+        "rejected",
+        "reject",
+        "invalid",
+        "blocked",
+        "block",
+        "drop",
+        "dropped",
+        "refused",
+        "timeout",
+    }
+)
+_DENYING = frozenset(
+    {"denied", "deny", "rejected", "reject", "blocked", "block", "drop", "dropped", "refused", "reset", "quarantine"}
+)
+_ALLOWING = frozenset({"accepted", "accept", "allowed", "allow", "permit", "permitted", "pass", "passed"})
+_LOGON = re.compile(r"(?i)\blog(?:ged)?[ _-]?(?:o|i)n\b|\bsign(?:ed)?[ _-]?in\b|\bauthenticat(?:e|ed|ion)\b|\blogin")
+_LOGOFF = re.compile(r"(?i)\blog(?:ged)?[ _-]?(?:out|off)\b|\bsign(?:ed)?[ _-]?out\b")
+_FAILING = re.compile(r"(?i)fail|denied|invalid|reject|incorrect|wrong|unsuccessful|locked")
+_SUCCEEDING = re.compile(r"(?i)succe|accepted|\bok\b|granted|logged (?:on|in)")
+
+
+def sniff(text: str) -> bool:
+    if text.count("=") < PAIRS_MIN or (text[:1] in "{<" and text[1:2] in '"?!'):
+        return False
+    found = len(_SNIFF.findall(text, 0, 1024))
+    return found >= PAIRS_MIN and found * 4 >= text.count(" ", 0, 1024)  # prose has more words than pairs
+
+
+def parse(text: str, origin: Origin) -> Sequence[Event]:
+    envelope = peel(text, origin)
+    log = _pairs(envelope.message)
+    if envelope.structured is not None:
+        for key, value in envelope.structured.items():
+            log.setdefault(key.rpartition(".")[2] or key, value)
+    if len(log) < PAIRS_MIN and not (log and envelope.recognised):
+        raise ParseError(f"fewer than {PAIRS_MIN} pairs of key=value")
+    return (
+        described(
+            log, NAME, "kv.log", origin, at=envelope.timestamp, host=envelope.host, program=envelope.app,
+            pid=envelope.pid, message=envelope.message,
+        ),
+    )  # fmt: skip
+
+
+def _pairs(body: str) -> dict[str, Any]:
+    """Keys and values, the first of a name; by splits where there is no other quote than the usual one."""
+    log: dict[str, Any] = {}
+    if "'" not in body and "\\" not in body:
+        outside, key = True, ""
+        for part in body.split('"', WORDS_MAX):
+            if outside:
+                for word in part.translate(_BLANKS).split(None, WORDS_MAX):
+                    key, equals, value = word.partition("=")
+                    if equals and (key in _KEYS or _is_key(key)):
+                        log.setdefault(key, value)
+                key = key if part.endswith("=") and log.get(key) == "" else ""  # its value is quoted
+            elif key:
+                log[key] = part
+            outside = not outside
+        return log
+    for key, double, single, plain in _PAIR.findall(body)[:PAIRS_MAX]:
+        value = double or single or plain
+        if "\\" in value and not plain:
+            value = _ESCAPE.sub(r"\1", value)
+        log.setdefault(key, value)
+    return log
+
+
+_BLANKS = str.maketrans(",;|", "   ")
+_KEYS: set[str] = set()  # names that were found well-formed
+
+
+def _is_key(text: str) -> bool:
+    if _KEY.fullmatch(text) is None:
+        return False
+    if len(_KEYS) >= KEYS_MAX:
+        _KEYS.clear()
+    _KEYS.add(text)
+    return True
+
+
+Found = list[tuple[int, str, Any]]  # rank, name and value of all that have one role; the most telling first
+_RANK = itemgetter(0)
+
+
+def gathered(log: Mapping[str, Any], roles_of: Mapping[str, Sequence[tuple[str, int]]]) -> dict[str, Found]:
+    """The values of a log by their roles."""
+    roles: dict[str, Found] = {}
+    for key, value in log.items():
+        for role, rank in roles_of.get(key) or roles_of.get(key.lower()) or ():
+            roles.setdefault(role, []).append((rank, key, value))
+    for found in roles.values():
+        if len(found) > 1:
+            found.sort(key=_RANK)
+    return roles
+
+
+def ranked(roles: Mapping[str, Sequence[str]]) -> dict[str, list[tuple[str, int]]]:
+    """Of a table role -> names: name -> the roles that it has, and its rank in each."""
+    roles_of: dict[str, list[tuple[str, int]]] = {}
+    for role, names in roles.items():
+        for rank, name in enumerate(names):
+            roles_of.setdefault(name, []).append((role, rank))
+    return roles_of
+
+
+_ROLES_OF = ranked(_ROLES)
+
+
+def described(
+    log: Mapping[str, Any],
+    module: str,
+    dataset: str,
+    origin: Origin,
+    *,
+    at: float | None,
+    host: str | None,
+    program: str | None = None,
+    pid: int | None = None,
+    message: str | None,
+    about: Mapping[str, Any] | None = None,
+    exact: bool = False,
+) -> Event:
+    """The event that named values describe. Used by formats whose names are the sender's choice (`gelf`).
+
+    `exact`: `at` is the sender's own time, no value can state a better one.
+    """
+    roles = gathered(log, _ROLES_OF)
+    more: dict[str, Any] = dict(about or {})
+    source, source_port = _address(roles.get("source_ip"))
+    destination, destination_port = _address(roles.get("destination_ip"))
+    source_port = integer(roles.get("source_port"), 65535) or source_port
+    destination_port = integer(roles.get("destination_port"), 65535) or destination_port
+    user = first(roles.get("user"))
+    action = first(roles.get("action"))
+    act = action.lower() if action else ""
+    protocol = (first(roles.get("protocol")) or "").lower()
+    transport = _TRANSPORTS.get(protocol) or (protocol if protocol in _SPOKEN else None)
+    if protocol and transport is None:
+        more["network.protocol"] = protocol
+    said = first(roles.get("message"))
+    outcome = _outcome(roles.get("outcome") or [], act)
+    category, types, outcome = _kind(act, said or "", user, source, destination, outcome)
+    status = integer(roles.get("status"), 599)
+    method = first(roles.get("method"))
+    url = first(roles.get("url"))
+    path = None
+    if url is not None and (method or status or "/" in url[:9]):
+        whole = _URL.match(url)
+        path = (whole[1] or "/") if whole is not None else url.partition("?")[0] if url[:1] == "/" else None
+        more["url.original"] = url
+    elif method and (stated := first(roles.get("path"))) is not None and stated[:1] == "/":
+        path = stated.partition("?")[0]
+    if method:
+        more["http.request.method"] = method
+    if (level := first(roles.get("level"))) is not None:
+        more.setdefault("log.level", level.lower())
+    own = None if exact and at is not None else _moment(roles.get("time") or [], first(roles.get("date")), origin)
+    return Event(
+        own if own is not None else at if at is not None else origin.received,
+        module,
+        dataset,
+        category,
+        types,
+        action,
+        outcome,
+        first(roles.get("code")),
+        said or message,
+        host or first(roles.get("host")),
+        user,
+        first(roles.get("domain")),
+        source,
+        source_port,
+        integer(roles.get("sent")),
+        destination,
+        destination_port,
+        integer(roles.get("received")),
+        transport,
+        program or first(roles.get("program")),
+        pid if pid is not None else integer(roles.get("pid"), 2**32),
+        process_command_line=first(roles.get("command")),
+        file_path=first(roles.get("file")),
+        url_path=path,
+        http_response_status_code=status if status is not None and status >= 100 else None,
+        fields=Lazy(_fields, log, more),
+    )
+
+
+def _fields(log: Mapping[str, Any], more: dict[str, Any]) -> dict[str, Any]:
+    return {**more, **log}  # what the line itself says has the last word
+
+
+def first(found: Found | None) -> str | None:
+    if found is not None:
+        for _, _, value in found:
+            if not isinstance(value, list | dict) and (text := str(value)) not in _ABSENT:
+                return text
+    return None
+
+
+def integer(found: Found | None, most: int = 2**63 - 1) -> int | None:
+    if found is not None:
+        for _, _, value in found:
+            text = str(value)
+            if text.isascii() and text.isdigit() and len(text) < 20 and (number := int(text)) <= most:
+                return number
+    return None
+
+
+def _address(found: Found | None) -> tuple[str | None, int | None]:
+    """An address, and the port if it is written behind it."""
+    if found is not None:
+        for _, _, value in found:
+            if (match := _IP.fullmatch(str(value))) is not None:
+                return match[1], int(match[2]) if match[2] else None
+    return None, None
+
+
+def _outcome(found: Found, act: str) -> str | None:
+    for _, _, value in found:
+        word = str(value).lower()
+        if word in _SUCCEEDED:
+            return "success"
+        if word in _FAILED:
+            return "failure"
+    return "success" if act in _ALLOWING else "failure" if act in _DENYING else None
+
+
+def _kind(
+    act: str, said: str, user: str | None, source: str | None, destination: str | None, outcome: str | None
+) -> tuple[tuple[str, ...], tuple[str, ...], str | None]:
+    """Category, type and outcome, from what the event calls itself and whom it names."""
+    words = f"{act} {said[:256]}"
+    if user is not None and _LOGOFF.search(words) is not None:
+        return ("authentication",), ("end",), outcome
+    if user is not None and _LOGON.search(words) is not None:
+        if outcome is None:
+            outcome = "failure" if _FAILING.search(words) else "success" if _SUCCEEDING.search(words) else None
+        return ("authentication",), ("start", "denied") if outcome == "failure" else ("start",), outcome
+    if source is not None and destination is not None:
+        kind = "denied" if act in _DENYING else "allowed" if act in _ALLOWING else None
+        return ("network",), ("connection", kind) if kind else ("connection",), outcome
+    return (), ("info",), outcome
+
+
+def _moment(found: Found, date: str | None, origin: Origin) -> float | None:
+    stamps = origin.clock.stamps
+    for _, key, value in found:
+        if isinstance(value, bool | list | dict):
+            continue
+        text = f"{date}T{value}" if date is not None and key.lower() == "time" else str(value)
+        at = stamps.get(text)
+        if at is not None:
+            return at
+        try:
+            if text[:1].isdecimal() and len(text) >= 10 and text.replace(".", "", 1).isdecimal():
+                return from_epoch(float(text)) if len(text) <= 24 else None
+            if len(text) < 10 or not text[:4].isdecimal():
+                continue
+            at = from_iso(text, origin.clock)
+        except (ValueError, OverflowError):
+            continue
+        origin.clock.remember(text, at)
+        return at
+    return None
