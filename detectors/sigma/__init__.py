@@ -12,14 +12,19 @@ import msgspec
 
 from connectors.events import Event
 from detectors.facts import EVIDENCE_MAX, Entity, Evidence, Fact, Located, Store
-from detectors.sigma.compile import OTHER_CODE, Const, codes_of, generate, getter, simplify, written
 from detectors.sigma.correlation import JOIN, Correlator
+from detectors.sigma.generate import generate
+from detectors.sigma.index import Condition, Index
+from detectors.sigma.literals import Texts
 from detectors.sigma.loader import PLACEHOLDER, Correlation, Fault, Rule, RuleFaults, load, spoken
-from detectors.sigma.logsource import CODES, Sources, entity_fields, sources
+from detectors.sigma.logsource import CODES, OTHER_CODE, Sources, entity_fields, sources
+from detectors.sigma.tree import Const, codes_of, simplify
+from detectors.sigma.values import getter, written
 
 __all__ = ["Correlation", "Fault", "Rule", "RuleFaults", "RuleSet", "spoken"]
 
 ROUTES_MAX = 4096  # kinds of event remembered; a sender can invent event codes and program names without end
+INDEXED_MIN = 100  # rules on one kind of event from which on an index is faster than running them all
 EXTRA_BYTES_MAX = 512  # of one value that a sentence names
 KEY_BYTES_MAX = 512  # of one key value
 
@@ -64,7 +69,10 @@ class RuleSet:
         self._correlator = Correlator(rules)
         self._base = [rule for rule in rules if rule.condition is not None]
         self._plans = [self._plan(rule) for rule in self._base]
-        self._codes = CODES.union(*(codes_of(rule.condition) for rule in self._base))
+        self._texts = Texts()
+        self._conditions = [Condition(number, rule.condition, self._texts) for number, rule in enumerate(self._base)]
+        self._coded = [codes_of(rule.condition) for rule in self._base]
+        self._codes = CODES.union(*self._coded)
         self._services = frozenset(rule.service for rule in self._base if rule.service is not None)
         self._products = frozenset(rule.product for rule in self._base if rule.product is not None)
         self._routes: dict[tuple[str, str | None], Callable[[Event], list[int] | None] | None] = {}
@@ -144,15 +152,26 @@ class RuleSet:
         told = sources(dataset, known_code)
         told = Sources(told.products & self._products, told.categories, told.services & self._services)
         if (told, known_code) not in self._kinds:
-            applying: list[tuple[int, Any]] = []
-            for number, rule in enumerate(self._base):
-                if told.match(rule.product, rule.category, rule.service):
-                    node = simplify(rule.condition, known_code)
-                    if not isinstance(node, Const) or node.value:
-                        applying.append((number, node))
-            self._kinds[told, known_code] = generate(applying) if applying else None
+            applying: list[Condition] = []
+            for condition, rule, codes in zip(self._conditions, self._base, self._coded, strict=True):
+                if not told.match(rule.product, rule.category, rule.service):
+                    continue
+                if not codes:
+                    applying.append(condition)
+                    continue
+                node = simplify(rule.condition, known_code)
+                if not isinstance(node, Const) or node.value:
+                    applying.append(Condition(condition.number, node, self._texts))
+            self._kinds[told, known_code] = self._matcher(applying)
         found = self._routes[dataset, code] = self._kinds[told, known_code]
         return found
+
+    def _matcher(self, applying: Sequence[Condition]) -> Callable[[Event], list[int] | None] | None:
+        if not applying:
+            return None
+        if len(applying) < INDEXED_MIN and not any(condition.keyword for condition in applying):
+            return generate([(condition.number, condition.node) for condition in applying])
+        return Index(applying, self._texts).matches
 
     def _note(
         self,

@@ -24,7 +24,8 @@ from sigma.exceptions import SigmaError
 from sigma.modifiers import modifier_mapping
 from sigma.rule import SigmaRule
 
-from detectors.sigma.compile import And, Node, Or, RuleError, fields_of, simplify, translate
+from detectors.sigma.translate import translate
+from detectors.sigma.tree import And, Node, Or, RuleError, fields_of, simplify
 
 FILE_BYTES_MAX = 4_194_304  # of one rule file
 ALIASES_MAX = 64  # YAML aliases per file, against documents that unfold without end
@@ -525,7 +526,7 @@ def _condition(document: _Document, body: dict[str, Any], detection: Any, faults
             for fault in parsed.errors:
                 _report(faults, document, fault, detection)
             return None
-        trees = [translate(condition.parsed) for condition in parsed.detection.parsed_condition]
+        trees = [translate(condition.parsed, {}) for condition in parsed.detection.parsed_condition]
     except (SigmaError, RuleError) as fault:
         _report(faults, document, fault, detection)
         return None

@@ -71,6 +71,8 @@ _WINDOWS = {
     "powershell_classic": POWERSHELL_CATEGORIES,
 }
 
+OTHER_CODE = "\x00other"  # stands for every event code that no rule names
+
 _NO_WORD = re.compile(r"[^a-z0-9]+")
 
 

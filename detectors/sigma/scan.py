@@ -1,0 +1,101 @@
+"""Finds which of many texts stand in a value, in one pass over it.
+
+Aho-Corasick from `ahocorasick_rs`; for long values Hyperscan where it is installed. With neither the texts are searched
+one by one, which finds the same.
+"""
+
+import importlib
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+
+def _installed(name: str) -> Any:
+    """A module, None where it is not installed: then it is slower, not different."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        return None
+
+
+_ahocorasick = _installed("ahocorasick_rs")
+_hyperscan = _installed("hyperscan")
+
+FEW_MAX = 6  # so few texts are searched one by one
+PACKED_MAX = 64  # so few are quickly seen to be absent
+MEMO_MAX = 4096  # answers remembered
+MEMO_CHARS_MAX = 160  # of a remembered value; longer ones seldom come again
+PIECE_CHARS = 65_536  # of a long value are searched at a time, so that the list of finds stays small
+LONG_CHARS_MIN = 1024  # from here on Hyperscan is worth its call
+LONG_SEEN_MIN = 1000  # long values after which its tables, slow to build, are worth it
+
+_NO_LETTER = re.compile(rb"[^A-Za-z0-9]")
+
+
+class Scanner:
+    """Many texts at once. `found` answers numbers of texts in the value, each once."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self._texts = list(texts)
+        self._longest = max(map(len, self._texts), default=0)
+        self._find: Any = None
+        self._first: Any = None
+        self._long_seen = 0
+        self._database: Any = None
+        if _ahocorasick is not None and len(self._texts) > FEW_MAX:
+            self._find = _ahocorasick.AhoCorasick(self._texts).find_matches_as_indexes
+            if len(self._texts) <= PACKED_MAX:
+                kind = _ahocorasick.MatchKind.LeftmostFirst
+                self._first = _ahocorasick.AhoCorasick(self._texts, matchkind=kind).find_matches_as_indexes
+
+    def found(self, value: str) -> Iterable[int]:
+        if self._find is None:
+            return [number for number, text in enumerate(self._texts) if text in value]
+        if not value.isascii():
+            value = value.encode("utf-8", "replace").decode()  # of a lone surrogate one other character
+        if len(value) < LONG_CHARS_MIN:
+            return {find[0] for find in self._find(value, overlapping=True)}
+        self._long_seen += 1
+        if _hyperscan is not None and self._long_seen > LONG_SEEN_MIN:
+            return self._found_in_long(value)
+        found: set[int] = set()
+        for start in range(0, len(value), PIECE_CHARS):
+            piece = value[start : start + PIECE_CHARS + self._longest]
+            if self._first is None or self._first(piece):
+                found.update(find[0] for find in self._find(piece, overlapping=True))
+        return found
+
+    def _found_in_long(self, value: str) -> Iterable[int]:
+        if self._database is None:
+            self._database = _hyperscan.Database(mode=_hyperscan.HS_MODE_BLOCK)
+            self._database.compile(
+                expressions=[
+                    _NO_LETTER.sub(lambda byte: b"\\x%02x" % byte[0][0], text.encode()) for text in self._texts
+                ],
+                ids=list(range(len(self._texts))),
+                elements=len(self._texts),
+                flags=[_hyperscan.HS_FLAG_SINGLEMATCH] * len(self._texts),
+            )
+        found: list[int] = []
+        self._database.scan(value.encode(), match_event_handler=lambda number, *_: found.append(number))
+        return found
+
+
+class AnyOf:
+    """Whether one of many texts stands in a value; the answer for short values is remembered."""
+
+    __slots__ = ("_memo", "_scanner")
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self._scanner = Scanner(texts)
+        self._memo: dict[str, bool] = {}
+
+    def found(self, value: str) -> bool:
+        known = self._memo.get(value)
+        if known is None:
+            known = bool(self._scanner.found(value))
+            if len(value) <= MEMO_CHARS_MAX:
+                if len(self._memo) >= MEMO_MAX:
+                    self._memo.clear()
+                self._memo[value] = known
+        return known

@@ -1,0 +1,321 @@
+"""What conditions are compared with: the values of an event as text and numbers, and the tests that need more than an operator.
+
+Values are compared as lower-case text on both sides, and regular expressions run on RE2 only.
+"""
+
+import ipaddress
+import math
+import operator
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+from weakref import WeakValueDictionary
+
+import re2
+
+from connectors.events import ECS_ATTRIBUTES, Event
+from detectors.sigma.logsource import FALLBACKS
+from detectors.sigma.scan import AnyOf
+from detectors.sigma.tree import RuleError
+
+CIDR_MEMO_MAX = 65_536  # remembered answers per network condition
+SEARCH_MEMO_MAX = 16_384  # remembered answers per regular expression: values repeat, a call into RE2 costs microseconds
+SEARCH_MEMO_CHARS_MAX = 512  # longer values are not remembered
+LOWERED_CHARS_MIN = 1024  # values from this length on are brought to lower case once, not once per rule
+LOWERED_MAX = 16  # of these values remembered
+SEPARATOR = "\x00"  # between the values of an event in a keyword search, so that no keyword spans two of them
+
+COMPARE: dict[str, Callable[[Any, Any], bool]] = {
+    "lt": operator.lt,
+    "lte": operator.le,
+    "gt": operator.gt,
+    "gte": operator.ge,
+    "eq": operator.eq,
+    "neq": operator.ne,
+}
+_TIME_PARTS: dict[str, Callable[[datetime], int]] = {
+    "minute": lambda at: at.minute,
+    "hour": lambda at: at.hour,
+    "day": lambda at: at.day,
+    "week": lambda at: at.isocalendar().week,
+    "month": lambda at: at.month,
+    "year": lambda at: at.year,
+}
+
+
+class Many:
+    """A list value as text: any element may match, and under `|all` each wanted value may match a different one."""
+
+    __slots__ = ("null", "texts")
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(self, texts: tuple[str, ...], null: bool) -> None:
+        self.texts = texts
+        self.null = null
+
+    def __contains__(self, wanted: str) -> bool:
+        return any(wanted in text for text in self.texts)
+
+    def __eq__(self, wanted: object) -> bool:
+        return wanted in self.texts
+
+    def startswith(self, wanted: str | tuple[str, ...]) -> bool:
+        return any(text.startswith(wanted) for text in self.texts)
+
+    def endswith(self, wanted: str | tuple[str, ...]) -> bool:
+        return any(text.endswith(wanted) for text in self.texts)
+
+
+ABSENT = "\udfff"  # the text of a missing value: a lone surrogate, which no literal of a YAML file can hold
+
+
+def written(value: Any) -> str | Many:
+    """A value as it is written, its case kept."""
+    if value.__class__ is str:
+        return value
+    if value is None:
+        return ABSENT
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list | tuple | dict):
+        texts: list[str] = []
+        null = False
+        for each in value.values() if isinstance(value, dict) else value:
+            inner = written(each)
+            if isinstance(inner, Many):
+                texts += inner.texts
+                null = null or inner.null
+            elif inner is ABSENT:
+                null = True
+            else:
+                texts.append(inner)
+        return Many(tuple(texts), null) if texts or null else ABSENT
+    return str(value)
+
+
+def text(value: Any) -> str | Many:
+    """A value as lower-case text."""
+    plain = written(value)
+    if isinstance(plain, Many):
+        return Many(tuple(each.lower() for each in plain.texts), plain.null)
+    return plain if plain is ABSENT else plain.lower()
+
+
+_LOWERED: dict[int, tuple[str, str]] = {}
+
+
+def lowered(value: str) -> str:
+    """A long value in small letters; every rule asks for the same one."""
+    known = _LOWERED.get(id(value))
+    if known is not None and known[0] is value:
+        return known[1]
+    if len(_LOWERED) >= LOWERED_MAX:
+        _LOWERED.clear()
+    low = value.lower()
+    _LOWERED[id(value)] = (value, low)
+    return low
+
+
+def present(value: str | Many) -> bool:
+    return value is not ABSENT and not (isinstance(value, Many) and not value.texts)
+
+
+def null(value: str | Many) -> bool:
+    return value is ABSENT or (isinstance(value, Many) and value.null)
+
+
+def one_of(value: str | Many, wanted: frozenset[str]) -> bool:
+    return value in wanted if isinstance(value, str) else any(each in wanted for each in value.texts)
+
+
+def holds_any(value: str | Many, wanted: AnyOf) -> bool:
+    return wanted.found(value) if isinstance(value, str) else any(map(wanted.found, value.texts))
+
+
+_OPTIONS = re2.Options()
+_OPTIONS.log_errors = False
+_OPTIONS.never_capture = True  # only whether it matches is of interest
+
+
+class Search:
+    """An RE2 pattern. `$` also matches before a last newline, as rule authors know it from PCRE."""
+
+    __slots__ = ("__weakref__", "_ends", "_memo", "_search")
+
+    def __init__(self, regex: str) -> None:
+        try:
+            self._search = re2.compile(regex, options=_OPTIONS).search
+        except re2.error as fault:
+            raise RuleError(f"RE2 cannot run the regular expression {regex!r}: {fault}", regex) from fault
+        self._ends = "$" in regex
+        self._memo: dict[str, bool] = {ABSENT: False}
+
+    def found(self, value: str | Many) -> bool:
+        known = self._memo.get(value) if value.__class__ is str else None
+        if known is not None:
+            return known
+        if isinstance(value, Many):
+            return any(self.found(each) for each in value.texts)
+        known = self._look(value)
+        if len(value) <= SEARCH_MEMO_CHARS_MAX:
+            if len(self._memo) >= SEARCH_MEMO_MAX:
+                self._memo = {ABSENT: False}
+            self._memo[value] = known
+        return known
+
+    def _look(self, value: str) -> bool:
+        try:
+            if self._search(value) is not None:
+                return True
+        except UnicodeEncodeError:  # a lone surrogate must not hide the rest of the value
+            return self._look(value.encode("utf-8", "replace").decode())
+        return self._ends and value.endswith("\n") and self._search(value[:-1]) is not None
+
+
+_SEARCHES: WeakValueDictionary[str, Search] = WeakValueDictionary()
+
+
+def search(regex: str) -> Search:
+    """The compiled pattern, shared between the rules that hold it."""
+    known = _SEARCHES.get(regex)
+    if known is None:
+        known = _SEARCHES[regex] = Search(regex)
+    return known
+
+
+class Within:
+    """Membership in one network; values that are no address are simply outside."""
+
+    __slots__ = ("_memo", "_network")
+
+    def __init__(self, network: str) -> None:
+        self._network = ipaddress.ip_network(network)
+        self._memo: dict[str, bool] = {}
+
+    def found(self, value: str | Many) -> bool:
+        if isinstance(value, Many):
+            return any(self.found(each) for each in value.texts)
+        known = self._memo.get(value)
+        if known is None:
+            try:
+                known = ipaddress.ip_address(value) in self._network
+            except ValueError:
+                known = False
+            if len(self._memo) >= CIDR_MEMO_MAX:
+                self._memo.clear()
+            self._memo[value] = known
+        return known
+
+
+def numeric(value: Any) -> int | float | None:
+    """A number, or the number that a text states; None for anything else."""
+    if isinstance(value, bool) or value is None:
+        return None
+    if isinstance(value, int | float):
+        return value
+    if isinstance(value, str) and value.isascii() and "_" not in value:
+        try:
+            return int(value) if len(value) < 40 else None
+        except ValueError:
+            pass
+        try:
+            number = float(value)
+        except ValueError:
+            return None
+        return number if math.isfinite(number) else None
+    return None
+
+
+def compare(value: Any, op: Callable[[Any, Any], bool], number: float) -> bool:
+    if isinstance(value, list | tuple):
+        return any(compare(each, op, number) for each in value)
+    known = numeric(value)
+    return known is not None and op(known, number)
+
+
+def refers(left: str | Many, right: str | Many, op: str) -> bool:
+    lefts = left.texts if isinstance(left, Many) else (left,)
+    rights = right.texts if isinstance(right, Many) else (right,)
+    for one in lefts:
+        for other in rights:
+            if one is ABSENT or other is ABSENT:
+                continue
+            if (
+                one == other
+                or (op == "startswith" and one.startswith(other))
+                or (op == "endswith" and one.endswith(other))
+                or (op == "contains" and other in one)
+            ):
+                return True
+    return False
+
+
+def time_part(event: Event, part: str, op: Callable[[Any, Any], bool], number: float) -> bool:
+    return op(_TIME_PARTS[part](datetime.fromtimestamp(event.timestamp, UTC)), number)
+
+
+# what a keyword is searched in: all values, but not the names that our parsers gave the event
+_attributes = operator.attrgetter(
+    *(
+        name
+        for name in Event.__struct_fields__
+        if name not in {"timestamp", "event_module", "event_dataset", "event_category", "event_type", "fields"}
+    )
+)
+
+
+def own_values(event: Event) -> list[str]:
+    """The values of an event's attributes as text."""
+    return [value if value.__class__ is str else str(value) for value in _attributes(event) if value is not None]
+
+
+def values(event: Event) -> list[str]:
+    """All values of an event as text, in a fixed order."""
+    found = own_values(event)
+    others: list[Any] = []
+    for value in event.fields.values():
+        if value.__class__ is str:
+            found.append(value)
+        elif value.__class__ is int:
+            found.append(str(value))
+        elif value is not None:
+            others.append(value)
+    for value in others:
+        plain = written(value)
+        if isinstance(plain, Many):
+            found += plain.texts
+        elif plain is not ABSENT:
+            found.append(plain)
+    return found
+
+
+def cased_keywords(event: Event) -> str:
+    return SEPARATOR.join(values(event))
+
+
+def keywords(event: Event) -> str:
+    return SEPARATOR.join(values(event)).lower()
+
+
+def keyword_found(wanted: Search, event: Event) -> bool:
+    return any(wanted.found(value) for value in values(event))
+
+
+def getter(name: str) -> Callable[[Event], Any]:
+    """Reads one field of an event under its ECS or native name, or the other names it goes by."""
+    attribute = ECS_ATTRIBUTES.get(name)
+    if attribute is not None:
+        read: Callable[[Event], Any] = operator.attrgetter(attribute)
+        return read
+    others = [getter(other) for other in FALLBACKS.get(name, ()) if other in ECS_ATTRIBUTES or other not in FALLBACKS]
+
+    def native(event: Event) -> Any:
+        value = event.fields.get(name)
+        if value is None:
+            for other in others:
+                value = other(event)
+                if value is not None:
+                    break
+        return value
+
+    return native
