@@ -117,7 +117,7 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
                 message = f"{envelope.app}: {message}"
             else:
                 raise ParseError(f"a line of {envelope.app}, not of named")
-        elif envelope.app is None and _SNIFF.match(message) is None:
+        elif envelope.app is None and not sniff(message):
             raise ParseError("neither a line of named's log nor of named in syslog")
         message = message.removeprefix("infoblox-responses: ")
         if message[2:3] == "-" and (own := _OWN.match(message)) is not None:

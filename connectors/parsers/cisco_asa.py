@@ -1,4 +1,4 @@
-r"""Cisco ASA, PIX and Firepower Threat Defense syslog: `%ASA-6-302013: Built inbound TCP connection ...`.
+r"""Cisco ASA, PIX and Firewall Services Module syslog: `%ASA-6-302013: Built inbound TCP connection ...`.
 
 Each message number that matters has its own pattern; of the others the addresses and the user are taken where the text
 says `from A/p to B/p`, `IP = A` or `Username = u`. Fields are mapped as Elastic's Cisco ASA integration does.
@@ -10,13 +10,14 @@ from functools import lru_cache
 from ipaddress import ip_address
 from typing import Any, NamedTuple
 
-from connectors.envelope import Envelope, peel
+from connectors.envelope import ZONES_H, Envelope, peel
 from connectors.events import Event, Origin, ParseError
 
 NAME = "cisco_asa"
 
-_TAG = re.compile(r"%(ASA|PIX|FTD|FDT|NGIPS|FWSM)-(?:[A-Za-z]{1,16}-)?(\d)-(\d{6}):? {0,2}")
-_LEVELS = ("emergency", "alert", "critical", "error", "warning", "notification", "informational", "debug")
+TAG = re.compile(r"%(ASA|PIX|FTD|FDT|NGIPS|FWSM)-(?:[A-Za-z]{1,16}-)?(\d)-(\d{6}):? {0,2}")
+FIREPOWER = frozenset({"FTD", "FDT", "NGIPS"})  # `cisco_ftd` reads these
+LEVELS = ("emergency", "alert", "critical", "error", "warning", "notification", "informational", "debug")
 _ADDRESSES_MAX = 65_536  # remembered verdicts on whether a text is an address
 
 # What stands in a message. An address may be a name (`name` command); users follow in brackets with identity firewalls.
@@ -50,34 +51,34 @@ class _Kind(NamedTuple):
 
 
 _NETWORK, _LOGON = ("network",), ("authentication",)
-_DENY = _Kind("firewall-rule", _NETWORK, ("connection", "denied"), "success", "cisco_asa.firewall")
-_ALLOW = _Kind("firewall-rule", _NETWORK, ("connection", "allowed"), "success", "cisco_asa.firewall")
-_NOTE = _Kind("firewall-rule", _NETWORK, ("info",), None, "cisco_asa.firewall")
-_BUILT = _Kind("flow-creation", _NETWORK, ("connection", "start", "allowed"), "success", "cisco_asa.firewall")
-_TORN = _Kind("flow-expiration", _NETWORK, ("connection", "end"), None, "cisco_asa.firewall")
-_NAT = _Kind("network-address-translation", _NETWORK, ("info",), None, "cisco_asa.firewall")
-_FILTER = _Kind("botnet-traffic", ("network", "intrusion_detection"), ("info",), "success", "cisco_asa.ids")
-_IDS = _Kind("intrusion-detected", ("network", "intrusion_detection"), ("info",), None, "cisco_asa.ids")
-_THREAT = _Kind("threat-detected", ("network", "intrusion_detection"), ("info",), None, "cisco_asa.ids")
-_LOGGED_IN = _Kind("logged-in", _LOGON, ("start", "allowed"), "success", "cisco_asa.auth", "vpn")
-_LOGIN_FAILED = _Kind("logon-failed", _LOGON, ("start", "denied"), "failure", "cisco_asa.auth", "vpn")
+_DENY = _Kind("firewall-rule", _NETWORK, ("connection", "denied"), "success", "firewall")
+_ALLOW = _Kind("firewall-rule", _NETWORK, ("connection", "allowed"), "success", "firewall")
+_NOTE = _Kind("firewall-rule", _NETWORK, ("info",), None, "firewall")
+_BUILT = _Kind("flow-creation", _NETWORK, ("connection", "start", "allowed"), "success", "firewall")
+_TORN = _Kind("flow-expiration", _NETWORK, ("connection", "end"), None, "firewall")
+_NAT = _Kind("network-address-translation", _NETWORK, ("info",), None, "firewall")
+_FILTER = _Kind("botnet-traffic", ("network", "intrusion_detection"), ("info",), "success", "ids")
+_IDS = _Kind("intrusion-detected", ("network", "intrusion_detection"), ("info",), None, "ids")
+_THREAT = _Kind("threat-detected", ("network", "intrusion_detection"), ("info",), None, "ids")
+_LOGGED_IN = _Kind("logged-in", _LOGON, ("start", "allowed"), "success", "auth", "vpn")
+_LOGIN_FAILED = _Kind("logon-failed", _LOGON, ("start", "denied"), "failure", "auth", "vpn")
 _ADMIN_IN = _LOGGED_IN._replace(service="firewall")
 _ADMIN_FAILED = _LOGIN_FAILED._replace(service="firewall")
-_ADMIN_OUT = _Kind("logged-out", _LOGON, ("end",), "success", "cisco_asa.auth", "firewall")
-_ACCOUNTED = _Kind("accounting", _LOGON, ("info",), "success", "cisco_asa.auth", "vpn")
-_ACCOUNT = _Kind("user-changed", ("iam",), ("user", "change"), "success", "cisco_asa.auth")
-_COMMAND = _Kind("command-executed", ("configuration",), ("change",), "success", "cisco_asa.auth")
+_ADMIN_OUT = _Kind("logged-out", _LOGON, ("end",), "success", "auth", "firewall")
+_ACCOUNTED = _Kind("accounting", _LOGON, ("info",), "success", "auth", "vpn")
+_ACCOUNT = _Kind("user-changed", ("iam",), ("user", "change"), "success", "auth")
+_COMMAND = _Kind("command-executed", ("configuration",), ("change",), "success", "auth")
 _SHOWN = _COMMAND._replace(types=("access",))
-_VPN = _Kind("vpn", _NETWORK, ("info",), None, "cisco_asa.vpn")
-_VPN_IN = _Kind("client-vpn-connected", ("authentication", "session"), ("start",), "success", "cisco_asa.vpn", "vpn")
-_VPN_OUT = _Kind("client-vpn-disconnected", ("network", "session"), ("connection", "end"), None, "cisco_asa.vpn", "vpn")
-_VPN_ERROR = _Kind("client-vpn-error", _NETWORK, ("connection", "error", "denied"), "failure", "cisco_asa.vpn", "vpn")
-_VPN_ADDRESS = _Kind("client-vpn-address-assigned", _NETWORK, ("info",), None, "cisco_asa.vpn", "vpn")
-_SA_UP = _Kind("created", _NETWORK, ("connection", "start"), "success", "cisco_asa.vpn")
-_SA_DOWN = _Kind("deleted", _NETWORK, ("connection", "end"), "success", "cisco_asa.vpn")
-_IKE_START = _Kind("connection-started", _NETWORK, ("connection", "start"), None, "cisco_asa.vpn")
-_IKE_ERROR = _Kind("error", _NETWORK, ("error",), "failure", "cisco_asa.vpn")
-_SYSTEM = _Kind("system", ("host",), ("info",), None, "cisco_asa.system")
+_VPN = _Kind("vpn", _NETWORK, ("info",), None, "vpn")
+_VPN_IN = _Kind("client-vpn-connected", ("authentication", "session"), ("start",), "success", "vpn", "vpn")
+_VPN_OUT = _Kind("client-vpn-disconnected", ("network", "session"), ("connection", "end"), None, "vpn", "vpn")
+_VPN_ERROR = _Kind("client-vpn-error", _NETWORK, ("connection", "error", "denied"), "failure", "vpn", "vpn")
+_VPN_ADDRESS = _Kind("client-vpn-address-assigned", _NETWORK, ("info",), None, "vpn", "vpn")
+_SA_UP = _Kind("created", _NETWORK, ("connection", "start"), "success", "vpn")
+_SA_DOWN = _Kind("deleted", _NETWORK, ("connection", "end"), "success", "vpn")
+_IKE_START = _Kind("connection-started", _NETWORK, ("connection", "start"), None, "vpn")
+_IKE_ERROR = _Kind("error", _NETWORK, ("error",), "failure", "vpn")
+_SYSTEM = _Kind("system", ("host",), ("info",), None, "system")
 
 _ICMP = r"(?:\(type (?P<icmp_type>\d+), code (?P<icmp_code>\d+)\))?"
 _TABLE: tuple[tuple[str, _Kind, str], ...] = (
@@ -335,73 +336,46 @@ _ANY_SOURCE = re.compile(
 _ANY_USER = re.compile(r"\b[Uu]ser(?:name)?(?: = |: | <|= ?| ')(?P<user>[^\s,'>\"]{1,128})")
 _ANY_PROTOCOL = re.compile(r"\b(?P<proto>TCP|UDP|ICMP|tcp|udp|icmp)\b")
 
-_FTD_KEY = re.compile(r"(?:^|,\s?)([A-Z]\w{1,40}):(?:\s|(?=,|$))")
-_FTD_KINDS: dict[str, tuple[str, tuple[str, ...], tuple[str, ...], str]] = {
-    "430001": ("intrusion-detected", ("intrusion_detection",), ("info",), "cisco_asa.ids"),
-    "430002": ("connection-started", _NETWORK, ("connection", "start"), "cisco_asa.firewall"),
-    "430003": ("connection-finished", _NETWORK, ("connection", "end"), "cisco_asa.firewall"),
-    "430004": ("file-detected", ("file",), ("info",), "cisco_asa.ids"),
-    "430005": ("malware-detected", ("malware", "file"), ("info",), "cisco_asa.ids"),
-}
-_FTD_NAMED = {
-    "AccessControlRuleName": "rule.name",
-    "ACPolicy": "rule.ruleset",
-    "ApplicationProtocol": "network.protocol",
-    "Client": "network.application",
-    "DNSQuery": "dns.question.name",
-    "DNSRecordType": "dns.question.type",
-    "DeviceUUID": "observer.serial_number",
-    "EgressInterface": "observer.egress.interface.name",
-    "EgressZone": "observer.egress.zone",
-    "FileName": "file.name",
-    "FileSHA256": "file.hash.sha256",
-    "IngressInterface": "observer.ingress.interface.name",
-    "IngressZone": "observer.ingress.zone",
-    "Message": "rule.description",
-    "NATPolicy": "cisco.ftd.nat_policy",
-    "ReferencedHost": "url.domain",
-    "SID": "rule.id",
-    "ThreatName": "threat.software.name",
-    "UserAgent": "user_agent.original",
-}
 _NO_USER = {"", "Unknown", "*****"}  # a name that does not exist is hidden with asterisks
-_FTD_NO_USER = {"No Authentication Required", "Unknown", "Not Found", "N/A", "", "Discovered Identities"}
-_MANAGEMENT = re.compile(r"(?:(?P<host>[^\s:@]+): )?(?P<user>[^\s@,]+)@(?P<src>[^,]+), (?P<page>[^,]*), (?P<deed>.*)")
 
 
 def sniff(text: str) -> bool:
     at = text.find("%")
-    return at >= 0 and _TAG.search(text, at) is not None
+    tag = TAG.search(text, at) if at >= 0 else None
+    return tag is not None and tag[1] not in FIREPOWER
 
 
 def parse(text: str, origin: Origin) -> Sequence[Event]:
-    at = text.find("%ASA-")
-    if at >= 0 and (usual := _USUAL.get(text[at + 7 : at + 15])) is not None:
-        pattern, read = usual
-        line = pattern.fullmatch(text, at + 15)
-        if line is not None and (event := read(line.groups(), text, at, origin)) is not None:
-            return (event,)
-    return generally(text, origin)
+    event = usual(text, origin, "%ASA-", NAME)
+    return (event,) if event is not None else generally(text, origin)
 
 
-def generally(text: str, origin: Origin) -> Sequence[Event]:
+def usual(text: str, origin: Origin, lead: str, module: str) -> Event | None:
+    """The event of a message that one of the short ways reads; None leaves it to the general way."""
+    at = text.find(lead)
+    if at < 0 or (short := _USUAL.get(text[at + 7 : at + 15])) is None:
+        return None
+    pattern, read = short
+    line = pattern.fullmatch(text, at + 15)
+    return None if line is None else read(line.groups(), text, at, origin, module)
+
+
+def generally(text: str, origin: Origin, module: str = NAME) -> Sequence[Event]:
     at = text.find("%")
-    tag = _TAG.search(text, at) if at >= 0 else None
-    envelope = peel(text, origin)
+    tag = TAG.search(text, at) if at >= 0 else None
+    envelope = peeled(text, origin)
     if tag is None:
-        return _untagged(envelope, origin)
+        return _untagged(envelope)
     product, severity, code = tag.groups()
     body = text[tag.end() :]
     timestamp = origin.received if envelope.timestamp is None else envelope.timestamp
     fields: dict[str, Any] = {
         "event.severity": int(severity),
-        "log.level": _LEVELS[min(int(severity), 7)],
+        "log.level": LEVELS[min(int(severity), 7)],
         "observer.product": product.lower(),
     }
     if envelope.host is not None:
         fields["observer.hostname"] = envelope.host
-    if code in _FTD_KINDS and ": " in body:
-        return (_firepower(code, body, timestamp, envelope, fields),)
     kind, found = _match(code, body)
     get = found.get
     source, destination = get("src") or get("src_bare"), get("dst")
@@ -418,10 +392,10 @@ def generally(text: str, origin: Origin) -> Sequence[Event]:
     for key, value in found.items():
         if value is not None and key in _NAMED:
             fields[_NAMED[key]] = value
-    if source is not None and not _is_address(source):
+    if source is not None and not is_address(source):
         fields["source.domain"] = source
         source = None
-    if destination is not None and not _is_address(destination):
+    if destination is not None and not is_address(destination):
         fields["destination.domain"] = destination
         destination = None
     user = get("user") or get("user_bare") or get("user_quoted") or get("src_user") or get("dst_user")
@@ -430,7 +404,7 @@ def generally(text: str, origin: Origin) -> Sequence[Event]:
         if user in _NO_USER:
             user = None
     if (total := get("bytes")) is not None:
-        fields["network.bytes"] = _number(total)
+        fields["network.bytes"] = number(total)
     if (duration := get("duration")) is not None and (seconds := _seconds(duration)) is not None:
         fields["event.duration"] = seconds * 1_000_000_000
     url = get("url")
@@ -443,8 +417,8 @@ def generally(text: str, origin: Origin) -> Sequence[Event]:
     return (
         Event(
             timestamp=timestamp,
-            event_module=NAME,
-            event_dataset=kind.dataset,
+            event_module=module,
+            event_dataset=f"{module}.{kind.dataset}",
             event_category=kind.category,
             event_type=kind.types,
             event_action=kind.action,
@@ -455,16 +429,16 @@ def generally(text: str, origin: Origin) -> Sequence[Event]:
             user_name=user,
             source_ip=source,
             source_port=_port(sport),
-            source_bytes=_number(get("received")),  # of a VPN client, which is the source here
+            source_bytes=number(get("received")),  # of a VPN client, which is the source here
             destination_ip=destination,
             destination_port=_port(dport),
-            destination_bytes=_number(get("sent")),
-            network_transport=None if proto is None else _transport(proto),
+            destination_bytes=number(get("sent")),
+            network_transport=None if proto is None else transport_of(proto),
             process_name=envelope.app,
             process_pid=envelope.pid,
             process_command_line=get("command"),
             file_path=get("file"),
-            url_path=None if url is None else _path(url),
+            url_path=None if url is None else path_of(url),
             service_name=service,
             fields=fields,
         ),
@@ -490,24 +464,24 @@ _Groups = tuple[str | Any, ...]
 
 def _usual(
     kind: _Kind, text: str, at: int, source: str, sport: str, destination: str, dport: str, proto: str, origin: Origin,
-    fields: dict[str, Any],
+    module: str, fields: dict[str, Any],
 ) -> Event | None:  # fmt: skip
     if text.find("%", 0, at) >= 0 or not text[at + 5].isdecimal() or text[at + 6] != "-":
         return None
-    if not (_is_address(source) and _is_address(destination)):
+    if not (is_address(source) and is_address(destination)):
         return None
-    envelope = peel(text, origin)
+    envelope = peeled(text, origin)
     host = envelope.host
     severity = int(text[at + 5])
     fields["event.severity"] = severity
-    fields["log.level"] = _LEVELS[min(severity, 7)]
-    fields["observer.product"] = "asa"
+    fields["log.level"] = LEVELS[min(severity, 7)]
+    fields["observer.product"] = text[at + 1 : at + 4].lower()
     if host is not None:
         fields["observer.hostname"] = host
     return Event(
         timestamp=origin.received if envelope.timestamp is None else envelope.timestamp,
-        event_module=NAME,
-        event_dataset=kind.dataset,
+        event_module=module,
+        event_dataset=f"{module}.{kind.dataset}",
         event_category=kind.category,
         event_type=kind.types,
         event_action=kind.action,
@@ -526,7 +500,7 @@ def _usual(
     )
 
 
-def _usual_built(found: _Groups, text: str, at: int, origin: Origin) -> Event | None:
+def _usual_built(found: _Groups, text: str, at: int, origin: Origin, module: str) -> Event | None:
     direction, proto, number, one_if, one, one_port, one_nat, two_if, two, two_port, two_nat = found
     if direction == "outbound":  # the message names the outer side first, and here the inner one began
         one_if, one, one_port, one_nat, two_if, two, two_port, two_nat = (
@@ -541,10 +515,10 @@ def _usual_built(found: _Groups, text: str, at: int, origin: Origin) -> Event | 
         "cisco.asa.connection_id": number,
     }
     transport = "tcp" if proto == "TCP" else "udp"
-    return _usual(_BUILT, text, at, one, one_port, two, two_port, transport, origin, fields)
+    return _usual(_BUILT, text, at, one, one_port, two, two_port, transport, origin, module, fields)
 
 
-def _usual_torn(found: _Groups, text: str, at: int, origin: Origin) -> Event | None:
+def _usual_torn(found: _Groups, text: str, at: int, origin: Origin, module: str) -> Event | None:
     proto, number, one_if, one, one_port, two_if, two, two_port, duration, total, reason = found
     fields: dict[str, Any] = {
         "observer.ingress.interface.name": one_if,
@@ -557,26 +531,35 @@ def _usual_torn(found: _Groups, text: str, at: int, origin: Origin) -> Event | N
     if (seconds := _seconds(duration)) is not None:
         fields["event.duration"] = seconds * 1_000_000_000
     transport = "tcp" if proto == "TCP" else "udp"
-    return _usual(_TORN, text, at, one, one_port, two, two_port, transport, origin, fields)
+    return _usual(_TORN, text, at, one, one_port, two, two_port, transport, origin, module, fields)
 
 
-def _usual_denied(found: _Groups, text: str, at: int, origin: Origin) -> Event | None:
+def _usual_denied(found: _Groups, text: str, at: int, origin: Origin, module: str) -> Event | None:
     proto, one_if, one, one_port, two_if, two, two_port, rule = found
     fields = {
         "observer.ingress.interface.name": one_if,
         "observer.egress.interface.name": two_if,
         "cisco.asa.rule_name": rule,
     }
-    return _usual(_DENY, text, at, one, one_port, two, two_port, proto, origin, fields)
+    return _usual(_DENY, text, at, one, one_port, two, two_port, proto, origin, module, fields)
 
 
-_USUAL: dict[str, tuple[re.Pattern[str], Callable[[_Groups, str, int, Origin], Event | None]]] = {
+_USUAL: dict[str, tuple[re.Pattern[str], Callable[[_Groups, str, int, Origin, str], Event | None]]] = {
     "302013: ": (_BUILT_LINE, _usual_built),
     "302015: ": (_BUILT_LINE, _usual_built),
     "302014: ": (_TORN_LINE, _usual_torn),
     "302016: ": (_TORN_LINE, _usual_torn),
     "106023: ": (_DENIED_LINE, _usual_denied),
 }
+
+
+def peeled(text: str, origin: Origin) -> Envelope:
+    """The envelope; a zone that stands between the time and the tag is no host."""
+    envelope = peel(text, origin)
+    if envelope.host not in ZONES_H:
+        return envelope
+    start = text.find(">", 0, 5) + 1
+    return peel(f"{text[:start]}*{text[start:]}", origin)  # the asterisk leads to the reading that knows zones
 
 
 def _match(code: str, body: str) -> tuple[_Kind, dict[str, Any]]:
@@ -604,93 +587,27 @@ def _match(code: str, body: str) -> tuple[_Kind, dict[str, Any]]:
     return kind, found
 
 
-def _firepower(code: str, body: str, timestamp: float, envelope: Envelope, fields: dict[str, Any]) -> Event:
-    """Security events of Firepower Threat Defense: `SrcIP: 10.0.0.1, DstIP: ...`."""
-    parts = _FTD_KEY.split(body)
-    log = dict(zip(parts[1::2], parts[2::2], strict=True))
-    get = log.get
-    action, category, types, dataset = _FTD_KINDS[code]
-    verdict = get("AccessControlRuleAction") or get("InlineResult") or get("FileAction") or ""
-    outcome: str | None = None
-    if verdict.startswith(("Allow", "Trust", "Fastpath")):
-        types, outcome = (*types, "allowed"), "success"
-    elif "lock" in verdict or verdict.startswith(("Drop", "Would", "Reset", "Blacklist")):
-        types, outcome = (*types, "denied"), "failure" if code in {"430002", "430003"} else None
-    elif verdict.startswith("Monitor"):
-        outcome = "success"
-    fields |= log
-    for key, value in log.items():
-        if value and key in _FTD_NAMED:
-            fields[_FTD_NAMED[key]] = value
-    url = get("URL") or get("URI")
-    if url:
-        fields["url.original"] = url
-    user = get("User")
-    proto = get("Protocol")
-    return Event(
-        timestamp=timestamp,
-        event_module=NAME,
-        event_dataset=dataset,
-        event_category=category,
-        event_type=types,
-        event_action=action,
-        event_outcome=outcome,
-        event_code=code,
-        message=body,
-        host_name=envelope.host,
-        user_name=None if user is None or user in _FTD_NO_USER else user,
-        source_ip=get("SrcIP"),
-        source_port=_number(get("SrcPort")),
-        source_bytes=_number(get("InitiatorBytes")),
-        destination_ip=get("DstIP"),
-        destination_port=_number(get("DstPort")),
-        destination_bytes=_number(get("ResponderBytes")),
-        network_transport=None if proto is None else _transport(proto),
-        http_response_status_code=_number(get("HTTPResponse")),
-        url_path=None if not url else _path(url),
-        process_name=envelope.app,
-        process_pid=envelope.pid,
-        fields=fields,
-    )
-
-
-def _untagged(envelope: Envelope, origin: Origin) -> Sequence[Event]:
-    """Lines without a message number: Firepower's event text, its management's audit log, and whatever else has a time."""
-    body = envelope.message
-    timestamp = origin.received if envelope.timestamp is None else envelope.timestamp
-    if ("SrcIP: " in body or "HTTPResponse: " in body) and len(_FTD_KEY.findall(body)) > 1:
-        code = "430002"
-        if "FileSHA256: " in body or "ThreatName: " in body or "FileName: " in body:
-            code = "430005" if "Malware" in body else "430004"
-        return (_firepower(code, body, timestamp, envelope, {}),)
+def _untagged(envelope: Envelope) -> Sequence[Event]:
+    """A line without a message number, of which only the header tells something."""
     if envelope.timestamp is None:
-        raise ParseError("no Cisco ASA, PIX or FTD message: it has no %ASA-n-nnnnnn tag")
-    fields: dict[str, Any] = {}
-    deed = _MANAGEMENT.match(body)
-    if deed is not None:
-        fields["cisco.ftd.page"] = deed["page"]
-    source = deed["src"] if deed is not None and _is_address(deed["src"]) else None
+        raise ParseError("no Cisco ASA or PIX message: it has no %ASA-n-nnnnnn tag")
     return (
         Event(
-            timestamp=timestamp,
+            timestamp=envelope.timestamp,
             event_module=NAME,
             event_dataset="cisco_asa.system",
-            event_category=("host",) if deed is None else ("configuration",),
-            event_type=("info",) if deed is None else ("access",),
-            event_action=None if deed is None else deed["deed"].strip(),
-            message=body,
-            host_name=envelope.host if deed is None else deed["host"] or envelope.host,
-            user_name=None if deed is None else deed["user"],
-            source_ip=source,
+            event_category=_SYSTEM.category,
+            event_type=_SYSTEM.types,
+            message=envelope.message,
+            host_name=envelope.host,
             process_name=envelope.app,
             process_pid=envelope.pid,
-            fields=fields,
         ),
     )
 
 
 @lru_cache(maxsize=_ADDRESSES_MAX)
-def _is_address(text: str) -> bool:
+def is_address(text: str) -> bool:
     try:
         ip_address(text)
     except ValueError:
@@ -698,7 +615,7 @@ def _is_address(text: str) -> bool:
     return True
 
 
-def _number(text: str | None) -> int | None:
+def number(text: str | None) -> int | None:
     """A whole number that fits into 64 bits."""
     if text is None or not text.isascii() or not text.isdigit() or len(text) > 18:
         return None
@@ -709,11 +626,11 @@ def _port(text: str | None) -> int | None:
     """A port by number, or by the name that the device shows for it."""
     if text is None:
         return None
-    return _number(text) if text[0].isdigit() else _PORTS.get(text.lower())
+    return number(text) if text[0].isdigit() else _PORTS.get(text.lower())
 
 
 @lru_cache(maxsize=256)
-def _transport(proto: str) -> str:
+def transport_of(proto: str) -> str:
     low = proto.lower()
     return _TRANSPORT.get(low, low)
 
@@ -730,7 +647,7 @@ def _seconds(duration: str) -> int | None:
     return sum(int(number) * scale[unit] for number, unit in parts)
 
 
-def _path(url: str) -> str | None:
+def path_of(url: str) -> str | None:
     rest = url.split("?", 1)[0]
     if "://" in rest:
         return "/" + rest.split("://", 1)[1].partition("/")[2]

@@ -66,7 +66,6 @@ _KEA_LEASE = re.compile(rf"(?:lease(?: for address)?|address|Address:|addr|prefi
 _KEA_PACKET = re.compile(
     rf"(?:packet )?(DHCP[A-Z]{{3,12}}|[A-Z]{{4,20}}) \(type \d{{1,3}}\) (?:received )?from ({_IP})(?::(\d{{1,5}}))? to ({_IP})(?::(\d{{1,5}}))? on interface (\S{{1,64}})"
 )
-_KEA_PROSE = re.compile(r"received (?:from|for) |client|lease|address")
 _LEGAL = re.compile(rf"Address: ?({_IP}) has been (\w{{1,16}})")
 _DDNS = re.compile(r"(?:forward|reverse) map from (\S{1,255}) to (\S{1,255})")
 _ANY_IP = re.compile(rf"(?<![\w.:/]){_IP}(?!\w|[.:]\w)")

@@ -37,7 +37,6 @@ _NETWORK: tuple[str, ...] = ("network",)
 _ASKING: tuple[str, ...] = ("connection", "protocol")
 _DENIED: tuple[str, ...] = ("connection", "denied")
 _INFO: tuple[str, ...] = ("info",)
-_START: tuple[str, ...] = ("start",)
 _CODES = {"NXDOMAIN": "NXDOMAIN", "SERVFAIL": "SERVFAIL", "REFUSED": "REFUSED", "NODATA": "NOERROR"}
 _BLOCKING = (
     "gravity blocked",

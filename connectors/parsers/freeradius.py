@@ -20,12 +20,11 @@ _SNIFF = re.compile(
 )
 _OWN = re.compile(r"[A-Z][a-z]{2} ([A-Z][a-z]{2}) ([ \d]\d) (\d\d):(\d\d):(\d\d) (\d{4}) : ")
 _LEAD = re.compile(rf"(?:({_KINDS}): )?(?:\((\d{{1,12}})\) {{1,8}})?")
-# Greedy to the last `] (from client`: a user name made to look like the end must not move what follows.
-_LOGON = re.compile(
-    r"(Login OK|Login incorrect|Invalid user|Multiple logins|rlm_\w+: .{0,128}?)(?: ?\((.*?)\))?(?: \[[^\]\[]*+\])?"
-    r" ?: \[(.*)\] \(from client (\S{1,256}) port (\d{1,12}|\S{0,32})(?: cli ([^()\s]{1,256}))?( via TLS tunnel)?\)(?: ?(.{1,1024}))?",
-    re.DOTALL,
+_WORDS = ("Login OK", "Login incorrect", "Invalid user", "Multiple logins", "rlm_")
+_CLIENT = re.compile(
+    r"\] \(from client (\S{1,256}) port (\S{1,32})(?: cli ([^()\s]{1,256}))?( via TLS tunnel)?\)(?: ?(.*))?", re.DOTALL
 )
+_OPENING = {False: re.compile(r" ?: \["), True: re.compile(r"\) ?: \[")}  # of the name; True: behind a reason
 _UNKNOWN_CLIENT = re.compile(
     r"Ignoring request to (\S{1,16}) (?:address|proto \S{1,64} address)? ?(\S{1,64}) port (\d{1,5})(?: bound to server \S{1,64})? from unknown client (\S{1,64})"
     r"(?: port (\d{1,5}))?(?: proto (\w{1,8}))?"
@@ -80,22 +79,25 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
         fields["freeradius.log_type"] = kind
         if kind in _LEVELS:
             fields["log.level"] = kind.lower()
-    logon = _LOGON.fullmatch(said)
-    if logon is not None:
-        return (_logon(logon, message, at, host, program, pid, fields),)
+    if said.startswith(_WORDS) and (logon := _logon(said, message, at, host, program, pid, fields)) is not None:
+        return (logon,)
     return (_other(said, message, at, host, program, pid, fields),)
 
 
 def _logon(
-    logon: re.Match[str],
-    message: str,
-    at: float,
-    host: str | None,
-    program: str,
-    pid: int | None,
-    fields: dict[str, Any],
-) -> Event:
-    word, reason, named, client, port, station, tunnel, after = logon.groups()
+    said: str, message: str, at: float, host: str | None, program: str, pid: int | None, fields: dict[str, Any]
+) -> Event | None:
+    """`Login incorrect (reason): [user] (from client nas port 1 cli station)`."""
+    end = said.rfind("] (from client ")  # the last: a user name made to look like it must not move what follows
+    rest = _CLIENT.fullmatch(said, max(end, 0))
+    word = next((word for word in _WORDS if said.startswith(word)), "")
+    reasoned = said.startswith(" (", len(word))
+    opening = _OPENING[reasoned].search(said, len(word), max(end, 0))
+    if rest is None or opening is None:
+        return None
+    client, port, station, tunnel, after = rest.groups()
+    reason = said[len(word) + 2 : opening.start()] if reasoned else ""
+    named = said[opening.end() : end]
     user, secret, method = _user(named)
     if secret:
         begin = message.find(f"[{named}]")

@@ -29,6 +29,7 @@ _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _IP = re.compile(
     r"\[?(\d{1,3}(?:\.\d{1,3}){3}|(?:[0-9A-Fa-f]{1,4}:){7}[0-9A-Fa-f]{1,4}|[0-9A-Fa-f:]{0,35}::[0-9A-Fa-f:.]{0,39})(?:%\w{1,16})?\]?(?:[:#](\d{1,5}))?"
 )
+_LEADING_TIME = re.compile(r"\[?(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?:Z|[+-]\d\d:?\d\d)?)[\] :]")
 _URL = re.compile(r"[a-z][a-z0-9+.-]{1,15}://[^/?#]*+([^?#]*+)")
 
 # what a value is -> the names that devices give it, the most telling first; a name may have two roles
@@ -36,7 +37,7 @@ _ROLES: dict[str, tuple[str, ...]] = {
     "source_ip": (
         "srcip", "src_ip", "src", "source_ip", "sourceip", "srcaddr", "src_addr", "sourceaddress", "source_address",
         "saddr", "clientip", "client_ip", "client_addr", "clientaddr", "client", "remote_ip", "remoteip", "remip",
-        "remote_addr", "rhost", "rip", "ipaddress", "ip_address", "ipaddr", "ip", "source", "source.ip", "client.ip",
+        "remote_addr", "remoteaddr", "remote", "peer_ip", "peer_addr", "oip", "rhost", "rip", "ipaddress", "ip_address", "ipaddr", "ip", "source", "source.ip", "client.ip",
         "from_ip", "addr", "from",
     ),
     "destination_ip": (
@@ -45,7 +46,7 @@ _ROLES: dict[str, tuple[str, ...]] = {
         "dest", "destination.ip", "server.ip", "lip", "to_ip",
     ),
     "source_port": (
-        "srcport", "src_port", "spt", "sport", "source_port", "sourceport", "clientport", "client_port", "remport",
+        "srcport", "src_port", "spt", "sport", "source_port", "sourceport", "oport", "clientport", "client_port", "remport",
         "remote_port", "s_port", "source.port", "client.port",
     ),
     "destination_port": (
@@ -73,7 +74,7 @@ _ROLES: dict[str, tuple[str, ...]] = {
     "message": ("msg", "short_message", "message", "text", "description"),
     "level": ("level", "log.level", "lvl", "severity", "sev", "loglevel", "log_level"),
     "time": (
-        "@timestamp", "timestamp", "eventtime", "event_time", "time", "ts", "datetime", "date_time", "devtime",
+        "@timestamp", "timestamp", "eventtime", "event_time", "time", "ts", "datetime", "date_time", "devtime", "t",
     ),
     "date": ("date",),
     "sent": (
@@ -93,7 +94,7 @@ _ROLES: dict[str, tuple[str, ...]] = {
     "url": ("url", "uri", "request_uri", "url.original", "request_url", "http_url", "request"),
     "path": ("path", "url.path", "url_path"),
     "status": (
-        "http_status", "status_code", "statuscode", "http_status_code", "http.response.status_code", "response_code",
+        "http_status", "httpstatus", "status_code", "statuscode", "http_status_code", "http.response.status_code", "response_code",
         "status", "code",
     ),
     "method": ("method", "http_method", "request_method", "httpmethod", "verb", "http.request.method"),
@@ -153,6 +154,7 @@ _DENYING = frozenset(
     {"denied", "deny", "rejected", "reject", "blocked", "block", "drop", "dropped", "refused", "reset", "quarantine"}
 )
 _ALLOWING = frozenset({"accepted", "accept", "allowed", "allow", "permit", "permitted", "pass", "passed"})
+_USER_IN_TEXT = re.compile(r"\b[Uu]ser(?:name)?(?: input)? ['\"]([^'\"]{1,256})['\"]")
 _LOGON = re.compile(r"(?i)\blog(?:ged)?[ _-]?(?:o|i)n\b|\bsign(?:ed)?[ _-]?in\b|\bauthenticat(?:e|ed|ion)\b|\blogin")
 _LOGOFF = re.compile(r"(?i)\blog(?:ged)?[ _-]?(?:out|off)\b|\bsign(?:ed)?[ _-]?out\b")
 _FAILING = re.compile(r"(?i)fail|denied|invalid|reject|incorrect|wrong|unsuccessful|locked")
@@ -168,6 +170,9 @@ def sniff(text: str) -> bool:
 
 def parse(text: str, origin: Origin) -> Sequence[Event]:
     envelope = peel(text, origin)
+    at = envelope.timestamp
+    if at is None and (stamp := _LEADING_TIME.match(text)) is not None:
+        at = _instant(stamp[1], origin)
     log = _pairs(envelope.message)
     if envelope.structured is not None:
         for key, value in envelope.structured.items():
@@ -176,7 +181,7 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
         raise ParseError(f"fewer than {PAIRS_MIN} pairs of key=value")
     return (
         described(
-            log, NAME, "kv.log", origin, at=envelope.timestamp, host=envelope.host, program=envelope.app,
+            log, NAME, "kv.log", origin, at=at, host=envelope.host, program=envelope.app,
             pid=envelope.pid, message=envelope.message,
         ),
     )  # fmt: skip
@@ -227,7 +232,7 @@ def gathered(log: Mapping[str, Any], roles_of: Mapping[str, Sequence[tuple[str, 
     """The values of a log by their roles."""
     roles: dict[str, Found] = {}
     for key, value in log.items():
-        for role, rank in roles_of.get(key) or roles_of.get(key.lower()) or ():
+        for role, rank in roles_of.get(key) or roles_of.get(key.lower().replace("-", "_")) or ():
             roles.setdefault(role, []).append((rank, key, value))
     for found in roles.values():
         if len(found) > 1:
@@ -271,6 +276,8 @@ def described(
     destination, destination_port = _address(roles.get("destination_ip"))
     source_port = integer(roles.get("source_port"), 65535) or source_port
     destination_port = integer(roles.get("destination_port"), 65535) or destination_port
+    if source is None and "host" in log and "port" in log:  # a peer, not the machine that wrote the line
+        source, source_port = _address([(0, "host", log["host"])])[0], integer([(0, "port", log["port"])], 65535)
     user = first(roles.get("user"))
     action = first(roles.get("action"))
     act = action.lower() if action else ""
@@ -279,6 +286,8 @@ def described(
     if protocol and transport is None:
         more["network.protocol"] = protocol
     said = first(roles.get("message"))
+    if user is None and said is not None and (named := _USER_IN_TEXT.search(said, 0, 1024)) is not None:
+        user = named[1]
     outcome = _outcome(roles.get("outcome") or [], act)
     category, types, outcome = _kind(act, said or "", user, source, destination, outcome)
     status = integer(roles.get("status"), 599)
@@ -381,6 +390,13 @@ def _kind(
         kind = "denied" if act in _DENYING else "allowed" if act in _ALLOWING else None
         return ("network",), ("connection", kind) if kind else ("connection",), outcome
     return (), ("info",), outcome
+
+
+def _instant(stamp: str, origin: Origin) -> float | None:
+    try:
+        return from_iso(stamp.replace(",", ".", 1), origin.clock)
+    except (ValueError, OverflowError):
+        return None
 
 
 def _moment(found: Found, date: str | None, origin: Origin) -> float | None:

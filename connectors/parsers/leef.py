@@ -106,7 +106,7 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
     get = log.get
     stamp = host = None
     if begin.start() > 0:
-        envelope = peel(text, origin)
+        envelope = peel(f"{text[: begin.start()]}leef: -", origin)  # a message without bars goes the short way
         stamp, host = envelope.timestamp, envelope.host
     roles = gathered(log, _ROLES_OF)
     what = roles.get
