@@ -8,6 +8,7 @@ from connectors.clock import Clock
 from connectors.events import Origin
 
 COLUMNS_MAX = 256  # of one header; a longer one is no header
+HEADER_CHARS_MAX = 16_384  # of its names
 LAYOUTS_MAX = 16  # headers remembered per source, one for each number of columns; the oldest goes
 
 Getter = Callable[[list[str]], tuple[str, ...]]
@@ -18,7 +19,7 @@ _STATED: WeakKeyDictionary[Clock, dict[int, tuple[str, ...]]] = WeakKeyDictionar
 
 def remember(origin: Origin, names: tuple[str, ...]) -> None:
     """Keep the columns of a header just read."""
-    if not 0 < len(names) <= COLUMNS_MAX:
+    if not 0 < len(names) <= COLUMNS_MAX or sum(map(len, names)) > HEADER_CHARS_MAX:
         return
     stated = _STATED.setdefault(origin.clock, {})
     stated.pop(len(names), None)

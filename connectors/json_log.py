@@ -35,19 +35,22 @@ def begins(text: str) -> int:
     return 0 if text[:1] in {"{", "["} else text.find("{", 0, HEAD_CHARS_MAX)
 
 
-def logs(text: str, wrappers: Iterable[str] = ()) -> tuple[list[Log], bool]:
+def logs(text: str, lists: Iterable[str] = (), envelopes: Iterable[str] = ()) -> tuple[list[Log], bool]:
     """The objects of a line, out of their wrapping, and whether its end is missing. Raises ParseError.
 
-    A wrapper is the dotted path to a list of events, or to one.
+    `lists` are the dotted paths at which an export has its list of events, `envelopes` those at which a relay has the event.
     """
     begin = begins(text)
     if begin < 0:
         raise ParseError("no JSON object")
     doc, damaged = decode(text[begin:] if begin else text)
     if type(doc) is dict:
-        for wrapper in wrappers:
-            inner = found(doc, wrapper)
-            if type(inner) is dict or (type(inner) is list and inner and type(inner[0]) is dict):
+        for path in envelopes:
+            if type(inner := found(doc, path)) is dict:
+                doc = inner
+        for path in lists:
+            inner = found(doc, path)
+            if type(inner) is list and inner and type(inner[0]) is dict:
                 doc = inner
                 break
     if type(doc) is dict:
@@ -106,6 +109,12 @@ def text_of(value: Any) -> str | None:
 def word(value: Any) -> str | None:
     """As `text_of`; a number is written out."""
     return str(value) if type(value) in (int, float) else text_of(value)
+
+
+def texts(value: Any) -> list[str]:
+    """The texts in a list that say something; of anything else, that one."""
+    items = value[:LIST_MAX] if type(value) is list else [value]
+    return [item for item in items if type(item) is str and item not in ABSENT]
 
 
 def first(log: Log, *keys: str) -> str | None:
@@ -183,6 +192,8 @@ def instant(value: Any) -> float | None:
         if kind is str:
             if value.isascii() and value.replace(".", "", 1).isdigit():
                 return from_epoch(float(value)) if 9 <= len(value) <= 20 else None
+            if value[-4:] == " UTC":  # 2026-05-06 09:59:37 +0000 UTC
+                value = value[:-4].replace(" +", "+")
             at = datetime.fromisoformat(value)
             if not 1970 <= at.year < 2200:
                 return None

@@ -15,7 +15,11 @@ import pytest
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared"
 SOURCES = ("elastic-beats", "elastic-integrations")
-PRODUCTS = ("fortigate", "cisco_asa", "auth", "iptables", "nginx", "apache", "cef", "windows_")
+PRODUCTS = (
+    *("fortigate", "cisco_asa", "auth", "iptables", "nginx", "apache", "cef", "windows_"),
+    *("panw", "checkpoint", "juniper_srx", "sonicwall", "pfsense", "f5", "iis", "haproxy", "zeek", "suricata"),
+    *("auditd", "okta", "defender", "crowdstrike", "sentinel_one"),
+)
 RECALL_MIN, PRECISION_MIN = 0.95, 0.98
 # "Built outbound ... for outside:A to inside:B": part of the expectations call A the source, part of them B. Ours is B,
 # who opened the connection. Judged apart, so that it hides nothing else.

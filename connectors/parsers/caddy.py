@@ -18,8 +18,9 @@ DURATION_MAX_S = 1e9  # of one request; more is nonsense
 FORWARDED_MAX = 64  # addresses of one forwarded list
 
 _SNIFF = re.compile(
-    r'"logger": ?"(?:http(?:\.[\w.-]{1,120})?|tls(?:\.[\w.-]{1,120})?|admin(?:\.[\w.-]{1,60})?|caddy[\w.-]{0,60}|pki[\w.-]{0,60}'
-    r'|layer4[\w.-]{0,60}|docker-proxy|events|dynamic_dns|maintenance)"|"msg": ?"handled request"'
+    r'"logger": ?"(?:http|http\.(?:log|handlers|auto_https|authentication|reverse_proxy|stdlib|acme_client)(?:\.[\w.-]{1,120})?'
+    r'|tls(?:\.[\w.-]{1,120})?|admin(?:\.[\w.-]{1,60})?|pki(?:\.[\w.-]{1,60})?|layer4(?:\.[\w.-]{1,60})?|docker-proxy)"'
+    r'|"msg": ?"handled request"'
 )
 _PLACE = re.compile(r"\[?([^\]]{1,64}?)\]?:(\d{1,5})")
 _SLASHED = re.compile(r"(\d{4})/(\d\d)/(\d\d) (\d\d:\d\d:\d\d(?:\.\d{1,9})?)")
@@ -30,12 +31,7 @@ _ERRORS = frozenset({"error", "panic", "fatal", "dpanic"})
 
 def sniff(text: str) -> bool:
     brace = 0 if text[:1] == "{" else text.find('{"', 0, 200)
-    return (
-        brace >= 0
-        and ('"level":' in text or '"level" :' in text or '"request":' in text)
-        and _SNIFF.search(text, brace, 4096) is not None
-        and "Coraza: " not in text
-    )
+    return brace >= 0 and '"ts":' in text and _SNIFF.search(text, brace, 4096) is not None and "Coraza: " not in text
 
 
 def parse(text: str, origin: Origin) -> Sequence[Event]:

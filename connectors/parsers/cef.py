@@ -289,7 +289,9 @@ def _kind(name: str, action: str | None, outcome: str | None, log: dict[str, Any
 def _time(log: dict[str, Any], stamp: float | None, origin: Origin) -> float:
     """When the device saw it: rt, else end or start, else the envelope's time, else the arrival."""
     stated = log.get("rt")
-    if stated and len(stated) == 13 and stated[0] < "7" and stated.isdecimal() and stated.isascii():  # ms, by far the most
+    if (
+        stated and len(stated) == 13 and stated[0] < "7" and stated.isdecimal() and stated.isascii()
+    ):  # ms, by far the most
         return int(stated) / 1e3
     for key in ("rt", "end", "start", "UNIFIutcTime"):
         stated = log.get(key)

@@ -157,7 +157,8 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
                 ]
         raise ParseError("no Check Point log: no list of keys and values with an action, product, origin or loguid")
     head = _HEAD.search(text, 0, HEAD_CHARS_MAX)
-    return (_event(log, _time(log, head, text, origin), head),)
+    host = peel(text, origin).host if head is None else head[4]
+    return (_event(log, _time(log, head, text, origin), host),)
 
 
 def _log(text: str) -> dict[str, str] | None:
@@ -198,7 +199,7 @@ def _log(text: str) -> dict[str, str] | None:
     return log or None
 
 
-def _event(log: dict[str, str], at: float, head: re.Match[str] | None) -> Event:
+def _event(log: dict[str, str], at: float, host: str | None) -> Event:
     get = log.get
     action = get("action") or get("rule_action") or get("operation") or None
     act = "" if action is None else action.lower()
@@ -241,7 +242,7 @@ def _event(log: dict[str, str], at: float, head: re.Match[str] | None) -> Event:
         None,
         get("message") or get("sys_message") or get("message_info") or get("description") or get("reason") or get("subject")
         or get("additional_info") or None,
-        machine.partition("@")[0] if machine else head[4] if head is not None else get("hostname") or get("orig") or None,
+        machine.partition("@")[0] if machine else host or get("hostname") or get("orig") or None,
         _login(user) if user else None,
         get("domain_name") or get("domain") or None,
         _address(get("src") or get("client_ip") or get("endpoint_ip") or get("source_ip")),

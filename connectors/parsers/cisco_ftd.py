@@ -17,14 +17,18 @@ from connectors.parsers import cisco_asa
 NAME = "cisco_ftd"
 
 HEAD_CHARS_MAX = 400  # a syslog header before the first key
+PAIRS_MAX = 512  # of one event
+KEY_CHARS_MAX = 64
 
-_KEY = re.compile(r"(?:^|, ?)([A-Z]\w{1,40}+(?: [A-Z]\w{1,40}+){0,4}):(?: |(?=,|$))")
+_KEY = re.compile(r"(?:^|, ?)[A-Z]\w{1,40}:(?: |(?=,|$))")
 _FIRST_KEY = re.compile(r"(?:^|[\s:])(?:[A-Z]\w{1,40}: [^,]{0,256}, ?){1,3}")
 _AUDIT = re.compile(
-    r"(?:(?P<host>[^\s:@]{1,255}): )?(?P<user>[^\s@,]{1,256})@(?P<src>[0-9A-Fa-f.:]{3,45}), (?P<page>[^,]*), (?P<deed>.*)",
+    r"(?:(?P<host>[^\s:@]{1,255}): )?(?P<user>[^\s@,]{1,256})@(?P<src>[^,]{3,45}), (?P<page>[^,]*)(?:, (?P<deed>.*))?",
     re.DOTALL,
 )
-_AUDIT_SEEN = re.compile(r"[\w.-]{1,64}(?:\[\d{1,10}\])?: [\w.-]{1,255}: [^\s@,]{1,256}@[0-9A-Fa-f.:]{3,45}, [^,]*, ")
+_AUDIT_SEEN = re.compile(
+    r"[\w.-]{1,64}(?:\[\d{1,10}\])?: [\w.-]{1,255}: [^\s@,]{1,256}@(?:[0-9A-Fa-f.:]{3,45}|localhost|Default User IP), [^,]*, "
+)
 _ODD_PRIORITY = re.compile(r"<\d{1,3}\.\d>")  # the management centre's own spelling: <14.2>
 _LOGON_DEED = re.compile(r"Log ?(in|out)\b.{0,40}?(Success|Fail|$)", re.IGNORECASE)
 
@@ -110,13 +114,15 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
         return (_untagged(text, origin),)
     if tag[3] not in _KINDS:
         return cisco_asa.generally(text, origin, NAME)
-    return (_keyed(tag[3], text[tag.end() :], int(tag[2]), cisco_asa.peeled(text, origin), origin),)
+    head = text
+    if text[tag.start() - 2 : tag.start()] == "  ":  # as FTD writes it; with a colon it is the usual header
+        head = f"{text[: tag.start() - 2]} : {tag[0]}"
+    return (_keyed(tag[3], text[tag.end() :], int(tag[2]), cisco_asa.peeled(head, origin), origin),)
 
 
 def _keyed(code: str, body: str, severity: int, envelope: Envelope, origin: Origin) -> Event:
     """An event of keys and values: `SrcIP: 10.0.0.1, DstIP: ...`."""
-    parts = _KEY.split(body)
-    log = dict(zip(parts[1::2], parts[2::2], strict=True))
+    log = _pairs(body)
     get = log.get
     kind = _KINDS[code]
     types = kind.types
@@ -159,6 +165,22 @@ def _keyed(code: str, body: str, severity: int, envelope: Envelope, origin: Orig
         http_response_status_code=cisco_asa.number(get("HTTPResponse")),
         fields=Lazy(_fields, log, severity, url, envelope.host),
     )
+
+
+def _pairs(body: str) -> dict[str, str]:
+    """Keys, of one word or more, and their values, which may have commas in them."""
+    log: dict[str, str] = {}
+    last = ""
+    for part in body.split(", ", PAIRS_MAX):
+        key, colon, value = part.partition(": ")
+        if not colon and part[-1:] in {":", ","} and part.rstrip(":,").isalnum():
+            key, colon = part.rstrip(":,"), ":"
+        if colon and key[:1].isupper() and len(key) <= KEY_CHARS_MAX:
+            log[key] = value
+            last = key
+        elif last:
+            log[last] = f"{log[last]}, {part}"
+    return log
 
 
 def _fields(log: dict[str, str], severity: int, url: str | None, host: str | None) -> dict[str, Any]:
@@ -210,7 +232,7 @@ def _untagged(text: str, origin: Origin) -> Event:
     )
     if found is None:
         return event
-    deed = found["deed"].strip()
+    deed = (found["deed"] or found["page"]).removesuffix(" x0a x00").strip()
     logon = _LOGON_DEED.search(deed)
     changes: dict[str, Any] = {"event_category": ("configuration",), "event_type": ("access",), "event_action": deed}
     if logon is not None:

@@ -9,11 +9,12 @@ from typing import Any
 
 from connectors import accesslog
 from connectors.envelope import peel
-from connectors.events import Event, Origin, ParseError
+from connectors.events import Event, Lazy, Origin, ParseError
 
 NAME = "dovecot"
 
 DIGITS_MAX = 18  # of a number that is taken for one
+VALUE_CHARS_MAX = 128  # of an address or a number
 PAIRS_MAX = 64  # key=value of one line
 
 _SERVICES = (
@@ -27,6 +28,7 @@ _SAID = re.compile(
     rf"(?:<(\d{{1,10}})>)?(?:<[^<>\s]{{0,128}}>)?(?:\[(\d{{1,10}})\])?: {_LEVEL}(.*)",
     re.DOTALL,
 )
+_LEVELLED = re.compile(rf"{_LEVEL}(.*)", re.DOTALL)
 # The lead of a line in Dovecot's own file: a time, and no host.
 _OWN = re.compile(
     r"(?:[A-Z][a-z]{2} [ \d]\d|\d{4}-\d\d-\d\d) \d\d:\d\d:\d\d(?:\.\d{1,9})? "
@@ -50,14 +52,28 @@ _FAILED = re.compile(
 _ATTEMPTED = re.compile(
     r"auth(?:entication)? fail|authentication attempts|auth failed|auth_failed|Authentication failed"
 )
-_MISSED = re.compile(r"no auth attempts|not trying|tried to use disallowed|no_auth_attempts|waited|Inactivity")
 _BYTES = re.compile(r"bytes=(\d{1,18})/(\d{1,18})")
+
+_LOGINS = frozenset(
+    {"imap-login", "pop3-login", "managesieve-login", "submission-login", "imap-urlauth-login", "script-login"}
+)
+_SESSIONS = frozenset({"imap", "pop3", "managesieve", "submission"})
+_DELIVERIES = frozenset({"lmtp", "lda", "deliver"})
+_ASKED = frozenset({"auth", "auth-worker", "dovecot"})
+_HOUSEKEEPING = frozenset({"master", "anvil", "log", "config", "stats", "dovecot"})
+_ENDINGS = (
+    "Aborted login", "Login aborted", "Disconnected", "Maximum number", "Connection closed", "Logged out", "Server shutting",
+)  # fmt: skip
 
 _AUTHENTICATION = ("authentication",)
 _EMAIL = ("email",)
 _NETWORK = ("network",)
 _HOST = ("host",)
-_ERRORS = frozenset({"error", "fatal", "panic"})
+_START = ("start",)
+_REFUSED = ("start", "denied")
+_INFO = ("info",)
+_ERROR = ("error",)
+_ERROR_LEVELS = frozenset({"error", "fatal", "panic"})
 _PROTOCOLS = {"managesieve": "sieve"}
 
 
@@ -75,7 +91,9 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
     if line is None:
         if envelope.app != NAME:
             raise ParseError("no Dovecot log: neither its name nor one of its services in front of the message")
-        return (_event(NAME, None, None, None, said, at, host, number),)
+        bare = _LEVELLED.match(said)
+        level, said = (bare[1], bare[2]) if bare is not None else (None, said)
+        return (_event(NAME, level, None, None, said, at, host, number),)
     level, service, user, address, pid, other_pid, own_level, said = line.groups()
     if service in {"auth", "auth-worker"}:
         user = address = None  # a number, or the name of the process
@@ -93,63 +111,48 @@ def _event(
     host: str | None,
     pid: int | None,
 ) -> Event:
-    fields: dict[str, Any] = {"dovecot.service": service}
-    if level is not None:
-        fields["log.level"] = level.lower()
-    pairs = {key: value.strip("<>") for key, value in _PAIR.findall(said)[:PAIRS_MAX]} if "=" in said else {}
-    for key in ("method", "session", "mpid", "msgid"):
-        if pairs.get(key):
-            fields[f"dovecot.{key}"] = pairs[key]
-    if "TLS" in said:
-        fields["dovecot.tls"] = True
     category: tuple[str, ...] = _EMAIL
-    types: tuple[str, ...] = ("error",) if level is not None and level.lower() in _ERRORS else ("info",)
+    types: tuple[str, ...] = _ERROR if level is not None and level.lower() in _ERROR_LEVELS else _INFO
     action: str | None = None
     outcome: str | None = None
-    sent = received = None
+    sent = received = source_port = destination = destination_port = None
     protocol = service.removesuffix("-login")
-    if service.endswith("-login"):
-        user = pairs.get("user") or None
+    if service in _LOGINS:
+        # What the client sent as its name may look like the rest of the line: what the server adds stands last.
+        rip = said.rfind("rip=")
+        address = _value(said, "rip=", rip) if rip >= 0 else None
+        destination = _value(said, "lip=", rip)
+        source_port, destination_port = _number(_value(said, "rport=", rip)), _number(_value(said, "lport=", rip))
+        begin = said.find("user=<") + len("user=<")
+        end = said.rfind(">", begin, rip) if rip >= 0 else said.find(">", begin)
+        user = said[begin:end] if begin < end and said.startswith("user=<", begin - 6) else None
+        refused = _ATTEMPTED.search(said, 0, 200) is not None and not said.startswith("Disconnected (no auth")
         if said.startswith(("Login: ", "Logged in: ")):
-            category, types, action, outcome = _AUTHENTICATION, ("start",), "login", "success"
-        elif _ATTEMPTED.search(said, 0, 400) is not None and not said.startswith("Disconnected (no auth"):
-            category, types, action, outcome = _AUTHENTICATION, ("start", "denied"), "login-failed", "failure"
-        elif said.startswith(("Aborted login", "Login aborted", "Disconnected", "Maximum number", "Connection closed")):
+            category, types, action, outcome = _AUTHENTICATION, _START, "login", "success"
+        elif refused or (user and said.startswith("Aborted login: ")):  # older releases do not say why
+            category, types, action, outcome = _AUTHENTICATION, _REFUSED, "login-failed", "failure"
+        elif said.startswith(_ENDINGS):
             category, types, action = _NETWORK, ("connection", "end"), "disconnect"
-            if said.startswith("Aborted login: ") and user is not None:  # older releases do not say why
-                category, types, action, outcome = _AUTHENTICATION, ("start", "denied"), "login-failed", "failure"
-        fields["event.reason"] = said.partition(": user=")[0].partition(": rip=")[0]
-    elif service in {"auth", "auth-worker", "dovecot"} and (lookup := _LOOKUP.match(said)) is not None:
-        fields["dovecot.passdb"] = lookup[1]
-        user, address = lookup[2] or None, lookup[3]
+    elif service in _ASKED and (lookup := _LOOKUP.match(said)) is not None:
+        user, address = lookup[2], lookup[3]
         category, protocol = _AUTHENTICATION, "mail"
-        fields["event.reason"] = lookup[4]
         if _FAILED.search(lookup[4], 0, 400) is not None:
-            types, action, outcome = ("start", "denied"), "login-failed", "failure"
-    elif service in {"imap", "pop3", "managesieve", "submission"} and said.startswith(
-        ("Logged out", "Disconnected", "Connection closed", "Server shutting")
-    ):
+            types, action, outcome = _REFUSED, "login-failed", "failure"
+    elif service in _SESSIONS and said.startswith(_ENDINGS):
         category, types, action, outcome = _AUTHENTICATION, ("end",), "logout", "success"
-        old = _BYTES.search(said)
-        received = _number(old[1] if old is not None else pairs.get("in"))
-        sent = _number(old[2] if old is not None else pairs.get("out"))
-        for key in ("deleted", "expunged", "retr", "top", "del", "trashed", "hdr_count", "body_count"):
-            if (value := pairs.get(key)) is not None:
-                fields[f"dovecot.{key}"] = _number(value.partition("/")[0])
-    elif service in {"lmtp", "lda", "deliver"}:
-        for key, path in (("from", "email.from.address"), ("msgid", "email.message_id")):
-            if pairs.get(key):
-                fields[path] = pairs[key]
+        if (old := _BYTES.search(said)) is not None:
+            received, sent = int(old[1]), int(old[2])
+        else:
+            received, sent = _number(_value(said, " in=", 0)), _number(_value(said, " out=", 0))
+    elif service in _DELIVERIES:
         if "saved mail to" in said or "stored mail into" in said:
             action, outcome = "delivered", "success"
-    elif service in {"master", "anvil", "log", "config", "stats", "dovecot"}:
+    elif service in _HOUSEKEEPING:
         category = _HOST
-    source = pairs.get("rip") or address
-    destination = pairs.get("lip")
     return Event(
         at,
         NAME,
-        f"dovecot.{service}",
+        "dovecot." + service,
         category,
         types,
         action,
@@ -157,20 +160,52 @@ def _event(
         None,
         said,
         host,
-        user,
+        user or None,
         None,
-        _address(source),
-        _number(pairs.get("rport")),
+        _address(address),
+        source_port,
         received,
         _address(destination),
-        _number(pairs.get("lport")),
+        destination_port,
         sent,
         None,
         NAME,
         pid,
         service_name=_PROTOCOLS.get(protocol, protocol),
-        fields=fields,
+        fields=Lazy(_fields, service, level, said),
     )
+
+
+def _value(said: str, key: str, begin: int) -> str | None:
+    """What stands behind a key, up to the comma or the blank."""
+    at = said.find(key, begin)
+    if at < 0:
+        return None
+    at += len(key)
+    return said[at : at + VALUE_CHARS_MAX].partition(",")[0].partition(" ")[0]
+
+
+def _fields(service: str, level: str | None, said: str) -> dict[str, Any]:
+    fields: dict[str, Any] = {"dovecot.service": service}
+    if level is not None:
+        fields["log.level"] = level.lower()
+    if "TLS" in said:
+        fields["dovecot.tls"] = True
+    pairs = {key: value.strip("<>") for key, value in _PAIR.findall(said)[:PAIRS_MAX]} if "=" in said else {}
+    for key in ("method", "session", "mpid"):
+        if pairs.get(key):
+            fields[f"dovecot.{key}"] = pairs[key]
+    for key in ("deleted", "expunged", "trashed", "hdr_count", "body_count", "retr", "top", "del"):
+        if (count := _number(pairs.get(key, "").partition("/")[0])) is not None:
+            fields[f"dovecot.{key}"] = count
+    for key, path in (("from", "email.from.address"), ("msgid", "email.message_id")):
+        if pairs.get(key):
+            fields[path] = pairs[key]
+    if service in _LOGINS:
+        fields["event.reason"] = said.partition(": user=")[0].partition(": rip=")[0]
+    elif service in _ASKED and (lookup := _LOOKUP.match(said)) is not None:
+        fields["dovecot.passdb"], fields["event.reason"] = lookup[1], lookup[4]
+    return fields
 
 
 def _address(word: str | None) -> str | None:

@@ -6,16 +6,19 @@ Columns come from the log's own #Fields line; without one they are told from the
 import csv
 import re
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from connectors import accesslog, columns
-from connectors.clock import EPOCH_S_MAX, from_iso
+from connectors.clock import EPOCH_S_MAX
 from connectors.envelope import peel
 from connectors.events import Event, Lazy, Origin, ParseError
 
 NAME = "exchange"
 
 COLUMNS_MAX = 256  # of one line
+PORT_DIGITS_MAX = 5
+ADDRESS_CHARS_MAX = 45
 DIGITS_MAX = 18  # of a number that is taken for one
 QUOTED_MAX = 131_000  # characters of a quoted column that are read; a longer line is split at its commas
 
@@ -72,7 +75,6 @@ _SNIFF = re.compile(
     r"|#(?:Software: Microsoft Exchange|Log-type: |Fields: ?(?:date-time|dateTime|DateTime|TimeStamp),)|#Date: \d{4}-\d\d-\d\dT|#Version: 1[45]\.\d"
 )
 _STARTS = re.compile(rf"{_STAMP},")
-_ENDPOINT = re.compile(r"\[?([0-9A-Fa-f.:]{2,45}?)(?:%\w{1,16})?\]?:(\d{1,5})")
 _REPLY = re.compile(r"([2-5]\d\d)(?:[ -]|$)(?:(\d\.\d{1,3}\.\d{1,3}) )?")
 _QUOTED_USER = re.compile(r"User: ?([^\";,]{1,256})")
 _GUID = re.compile(r"[0-9a-fA-F]{8}-[0-9a-fA-F-]{27}")
@@ -108,8 +110,8 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
     names = columns.stated(origin, len(row)) or _shape(row)
     if names is None:
         raise ParseError("no Exchange log whose columns are known: neither a #Fields line nor one of the usual sets")
-    values = {name: value for name, value in zip(names, row, strict=False) if value}
-    at = _time(row[0], origin)
+    values = dict(zip(names, row, strict=False))
+    at = _time(row[0])
     if "event-id" in values:
         return (_tracking(values, at),)
     if "remote-endpoint" in values or "local-endpoint" in values:
@@ -141,7 +143,7 @@ def _shape(row: list[str]) -> tuple[str, ...] | None:
         return _TRACKING_2010 if count >= 26 else _TRACKING_2007
     if count >= 8 and row[6] in {"+", "-", ">", "<", "*"}:
         return _SMTP
-    if count >= 10 and len(row[1]) == 16 and row[2].isdecimal() and _ENDPOINT.fullmatch(row[3]) is not None:
+    if count >= 10 and len(row[1]) == 16 and row[2].isdecimal() and _endpoint(row[3])[1] is not None:
         return _IMAP
     if count >= 20 and _GUID.fullmatch(row[1]) is not None:
         return _PROXY
@@ -163,8 +165,8 @@ def _tracking(values: Mapping[str, str], at: float) -> Event:
         event.lower() or None,
         "failure" if event in _FAILED else "success" if event in _DONE else None,
         None,
-        get("message-subject"),
-        get("server-hostname"),
+        get("message-subject") or None,
+        get("server-hostname") or None,
         None,
         None,
         _address(get("original-client-ip")) or _address(get("client-ip")),
@@ -180,7 +182,7 @@ def _tracking(values: Mapping[str, str], at: float) -> Event:
 
 
 def _tracking_fields(values: Mapping[str, str]) -> dict[str, Any]:
-    fields: dict[str, Any] = dict(values)
+    fields = _stated(values)
     for name, path in (
         ("message-id", "email.message_id"),
         ("network-message-id", "email.local_id"),
@@ -191,9 +193,9 @@ def _tracking_fields(values: Mapping[str, str]) -> dict[str, Any]:
         ("directionality", "email.direction"),
         ("recipient-status", "event.reason"),
     ):
-        if name in values:
-            fields[path] = values[name]
-    if "recipient-address" in values:
+        if name in fields:
+            fields[path] = fields[name]
+    if "recipient-address" in fields:
         fields["email.to.address"] = values["recipient-address"].split(";")[:COLUMNS_MAX]
     return fields
 
@@ -261,7 +263,7 @@ def _smtp(values: Mapping[str, str], at: float) -> Event:
 
 
 def _smtp_fields(values: Mapping[str, str], code: str | None) -> dict[str, Any]:
-    fields: dict[str, Any] = dict(values)
+    fields = _stated(values)
     if code is not None:
         fields["smtp.response.code"] = int(code)
     data = values.get("data", "")
@@ -296,7 +298,7 @@ def _mailbox(values: Mapping[str, str], at: float) -> Event:
         outcome = outcome or "success"
     elif command in {"logout", "quit", "closesession"}:
         types = ("end",)
-        category = _AUTHENTICATION if user is not None else _EMAIL
+        category = _AUTHENTICATION if user else _EMAIL
     elif command == "opensession":
         category, types = _NETWORK, ("connection", "start")
     domain = None
@@ -323,7 +325,7 @@ def _mailbox(values: Mapping[str, str], at: float) -> Event:
         _number(get("rpsize")),
         "tcp",
         service_name=protocol,
-        fields=dict(values),
+        fields=Lazy(_stated, values),
     )
 
 
@@ -338,35 +340,43 @@ def _web(values: Mapping[str, str], at: float) -> Event:
         domain, _, user = user.partition("\\")
     stem = get("UrlStem")
     client = get("ClientIpAddress", "").partition(",")[0]
-    fields: dict[str, Any] = dict(values)
-    for name, path in (
-        ("UserAgent", "user_agent.original"),
-        ("UrlHost", "url.domain"),
-        ("Method", "http.request.method"),
-        ("UrlStem", "url.original"),
-    ):
-        if name in values:
-            fields[path] = values[name]
     return Event(
         timestamp=at,
         event_module=NAME,
         event_dataset="exchange.httpproxy" if "UrlStem" in values else "exchange.ecp",
         event_category=_WEB,
         event_type=("access",),
-        event_action=get("EventId") or get("ProtocolAction"),
+        event_action=get("EventId") or get("ProtocolAction") or None,
         event_outcome=None if code is None else "success" if code < 400 else "failure",
-        message=get("EventData") or get("GenericErrors") or get("ErrorCode"),
-        host_name=get("ServerHostName") or get("ServerName"),
+        message=get("EventData") or get("GenericErrors") or get("ErrorCode") or None,
+        host_name=get("ServerHostName") or get("ServerName") or None,
         user_name=user or None,
         user_domain=domain,
         source_ip=_address(client),
         source_bytes=_number(get("RequestBytes")),
         destination_bytes=_number(get("ResponseBytes")),
-        url_path=stem,
+        url_path=stem or None,
         http_response_status_code=code,
         service_name="web",
-        fields=fields,
+        fields=Lazy(_web_fields, values),
     )
+
+
+def _web_fields(values: Mapping[str, str]) -> dict[str, Any]:
+    fields = _stated(values)
+    for name, path in (
+        ("UserAgent", "user_agent.original"),
+        ("UrlHost", "url.domain"),
+        ("Method", "http.request.method"),
+        ("UrlStem", "url.original"),
+    ):
+        if name in fields:
+            fields[path] = fields[name]
+    return fields
+
+
+def _stated(values: Mapping[str, str]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value}
 
 
 def _head(text: str, origin: Origin) -> Event:
@@ -385,11 +395,10 @@ def _head(text: str, origin: Origin) -> Event:
     )
 
 
-def _time(stated: str, origin: Origin) -> float:
+def _time(stated: str) -> float:
     """Exchange writes UTC, with and without saying so."""
-    stamp = stated.removesuffix("Z")[:26]
     try:
-        at = from_iso(stamp + "+00:00", origin.clock)
+        at = datetime.fromisoformat(stated.removesuffix("Z")[:26] + "+00:00").timestamp()
     except (ValueError, OverflowError) as error:
         raise ParseError(f"no such time: {error}") from error
     if not 0 <= at < EPOCH_S_MAX:
@@ -400,14 +409,15 @@ def _time(stated: str, origin: Origin) -> float:
 def _endpoint(word: str | None) -> tuple[str | None, int | None]:
     if word is None:
         return None, None
-    found = _ENDPOINT.fullmatch(word)
-    if found is None or not accesslog.is_address(found[1]):
-        return _address(word), None
-    return found[1], int(found[2])
+    place, _, port = word.rpartition(":")
+    address = place.strip("[]").partition("%")[0]
+    if port.isdecimal() and port.isascii() and len(port) <= PORT_DIGITS_MAX and (address := _address(address) or ""):
+        return address, int(port)
+    return _address(word), None
 
 
 def _address(word: str | None) -> str | None:
-    return word if word is not None and accesslog.is_address(word) else None
+    return word if word and len(word) <= ADDRESS_CHARS_MAX and accesslog.is_address(word) else None
 
 
 def _number(word: str | None) -> int | None:

@@ -5,6 +5,7 @@ Optional parts are taken where they stand: captured headers, the name of the ser
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -17,31 +18,36 @@ from connectors.events import Event, Lazy, Origin, ParseError
 NAME = "haproxy"
 
 DIGITS_MAX = 18  # of a number that is taken for one
+ADDRESSES_MAX = 8192  # remembered as read
 HEADERS_MAX = 64  # captured ones of one line
 
-_PLACE = r"(?P<client>\S{1,255}?):(?P<port>\d{1,5}) \[(?P<date>\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d(?:\.\d{1,6})?)(?: (?P<zone>[+-]\d{4}))?\]"
-_ROUTE = r"(?P<frontend>\S{1,255}) (?P<backend>[^\s/]{1,255})/(?P<server>\S{1,255}) (?:(?P<asked>[^\s/]{1,255}) )?"
-_LOAD = r"(?P<connections>\d{1,9}/\d{1,9}/\d{1,9}/\d{1,9}/\+?\d{1,9}) (?P<queues>\d{1,9}/\d{1,9})"
+_PLACE = (
+    r"(?P<client>\S+):(?P<port>\d{1,5}) \[(?P<date>\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d(?:\.\d{1,6})?)"
+    r"(?: (?P<zone>[+-]\d{4}))?\]"
+)
+_ROUTE = (
+    r"(?P<frontend>\S++) (?P<backend>[^\s/]++)/(?P<server>\S++) (?:(?P<asked>[A-Za-z*][^\s/]*+|[^\s/]*+[.:][^\s/]*+) )?"
+)
+_LOAD = r"(?P<connections>\d++/\d++/\d++/\d++/\+?\d++) (?P<queues>\d++/\d++)"
 _REQUEST = re.compile(
-    rf"{_PLACE} {_ROUTE}(?P<times>(?:[+-]?\d{{1,12}}/){{4}}[+-]{{0,2}}\d{{1,12}}) (?P<status>-1|\d{{3}}) \+?(?P<bytes>\d{{1,18}}) "
-    rf"(?P<asked_cookie>\S+) (?P<set_cookie>\S+) (?P<ending>[\w-]{{4}}) {_LOAD}(?P<captured>(?: \{{[^}}]*+\}}){{0,2}}) "
-    r"\"(?P<spoken>(?:[^\"\\]++|\\.)*+)\"?(?P<rest>.*)",
+    rf"{_PLACE} {_ROUTE}(?P<times>[-+\d]++/[-+\d]++/[-+\d]++/[-+\d]++/[-+\d]++) (?P<status>-1|\d{{3}}) \+?(?P<bytes>\d{{1,18}}) "
+    rf"(?P<asked_cookie>\S++) (?P<set_cookie>\S++) (?P<ending>[\w-]{{4}}) {_LOAD}"
+    r"(?P<captured>(?: \{[^}]*+\})?(?: \{[^}]*+\})?) \"(?P<spoken>[^\"\\]*+(?:\\.[^\"\\]*+)*+)\"?(?P<rest>.*)",
     re.DOTALL,
 )
 _CONNECTION = re.compile(
-    rf"{_PLACE} {_ROUTE}(?P<times>(?:[+-]?\d{{1,12}}/){{2}}[+-]{{0,2}}\d{{1,12}}) \+?(?P<bytes>\d{{1,18}}) (?P<ending>[\w-]{{2}}) "
+    rf"{_PLACE} {_ROUTE}(?P<times>[-+\d]++/[-+\d]++/[-+\d]++) \+?(?P<bytes>\d{{1,18}}) (?P<ending>[\w-]{{2}}) "
     rf"{_LOAD}(?P<rest>.*)",
     re.DOTALL,
 )
-_ERROR = re.compile(rf"{_PLACE} (?P<frontend>[^\s/]{{1,255}})/(?P<bind>[^\s:]{{1,255}}): (?P<said>.*)", re.DOTALL)
+_ERROR = re.compile(rf"{_PLACE} (?P<frontend>[^\s/]++)/(?P<bind>[^\s:]++): (?P<said>.*)", re.DOTALL)
 _DEFAULT = re.compile(
-    r"Connect from (?P<client>\S{1,255}):(?P<port>\d{1,5}) to (?P<server>\S{1,255}):(?P<to_port>\d{1,5}) "
-    r"\((?P<frontend>[^\s/]{1,255})/(?P<mode>\w{1,16})\).*",
+    r"Connect from (?P<client>\S+):(?P<port>\d{1,5}) to (?P<server>\S+):(?P<to_port>\d{1,5}) "
+    r"\((?P<frontend>[^\s/]++)/(?P<mode>\w{1,16})\).*",
     re.DOTALL,
 )
 # What `option httplog clf` puts behind the status: no referrer and no agent, the client's port, milliseconds, the route.
 _CLF = re.compile(r'" \d{3} \d+ "" "" (\d{1,5}) (\d{1,6}) "([^"]*+)" "([^"]*+)" "([^"]*+)"')
-_SPOKEN = re.compile(r"(\S{1,64}) (.*?)(?: HTTP/(\d(?:\.\d)?))?", re.DOTALL)
 _SECURED = re.compile(
     r" ([\dA-Fa-fx-]{1,32})/([\dA-Fa-fx-]{1,32})/([\dA-Fa-fx-]{1,32})/([\dA-Fa-fx-]{1,32})/(\d|-)"
     r" (\S{1,255}?)/(\S{1,32}?)/(\S{1,128})"
@@ -108,19 +114,19 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
 
 
 def _request(line: re.Match[str], envelope: Envelope, app: str | None, pid: int | None, origin: Origin) -> Event:
-    status, ending, spoken = line["status"], line["ending"], line["spoken"]
+    client, port, date, zone, asked, status, size, ending, spoken = line.group(
+        "client", "port", "date", "zone", "asked", "status", "bytes", "ending", "spoken"
+    )
     code = int(status) if status != "-1" else None
-    parts = _SPOKEN.fullmatch(spoken)
     path = None
-    if parts is not None and spoken[:1] != "<":
-        path = parts[2].partition("?")[0]
+    if spoken[:1] != "<":
+        path = _spoken(spoken)[1].partition("?")[0]
         if path[:1] != "/":
             _, scheme, rest = path.partition("://")
             path = "/" + rest.partition("/")[2] if scheme else None
-    denied = ending[:2] == "PR" and code == 403  # the proxy itself refused the request
-    asked = line["asked"]
+    denied = code == 403 and ending[:2] == "PR"  # the proxy itself refused the request
     return Event(
-        _time(line["date"], line["zone"], envelope, origin),
+        _time(date, zone, envelope, origin),
         NAME,
         "haproxy.http",
         _BOTH if denied else _WEB,
@@ -132,12 +138,12 @@ def _request(line: re.Match[str], envelope: Envelope, app: str | None, pid: int 
         envelope.host,
         None,
         None,
-        _address(line["client"]),
-        int(line["port"]),
+        _address(client),
+        int(port),
         None,
         None if asked is None else _address(asked),
         None,
-        int(line["bytes"]),
+        int(size),
         None,
         app or NAME,
         pid,
@@ -152,9 +158,16 @@ def _request(line: re.Match[str], envelope: Envelope, app: str | None, pid: int 
     )
 
 
+def _spoken(request: str) -> tuple[str, str, str]:
+    """Method, target and version of a request line."""
+    method, _, rest = request.partition(" ")
+    target, mark, version = rest.rpartition(" HTTP/")
+    return (method, target, version) if mark else (method, rest, "")
+
+
 def _request_fields(line: re.Match[str], severity: int | None) -> dict[str, Any]:
     fields = _common(line, severity)
-    active, waited, connected, answered, total = (int(time) for time in line["times"].replace("+", "").split("/"))
+    active, waited, connected, answered, total = _milliseconds(line["times"])
     fields["haproxy.http.request.time_wait_ms"] = active
     fields["haproxy.total_waiting_time_ms"] = waited
     fields["haproxy.connection_wait_time_ms"] = connected
@@ -171,13 +184,12 @@ def _request_fields(line: re.Match[str], severity: int | None) -> dict[str, Any]
             if values := [value for value in part.split("|")[:HEADERS_MAX] if value]:
                 fields[f"haproxy.http.{name}.captured_headers"] = values
     spoken = fields["haproxy.http.request.raw_request_line"] = line["spoken"]
-    request = _SPOKEN.fullmatch(spoken)
-    if request is not None and spoken[:1] != "<":
-        fields["http.request.method"], target, version = request.groups()
+    if spoken[:1] != "<" and " " in spoken:
+        fields["http.request.method"], target, version = _spoken(spoken)
         fields["url.original"] = target
         if "?" in target:
             fields["url.query"] = target.partition("?")[2]
-        if version is not None:
+        if version:
             fields["http.version"] = version
     if line["rest"] and (secured := _SECURED.match(line["rest"])) is not None:
         errors = ("fc_err", "ssl_fc_err", "ssl_c_err", "ssl_c_ca_err")
@@ -223,7 +235,7 @@ def _connection(line: re.Match[str], envelope: Envelope, app: str | None, pid: i
 
 def _connection_fields(line: re.Match[str], severity: int | None) -> dict[str, Any]:
     fields = _common(line, severity)
-    waited, connected, total = (int(time) for time in line["times"].replace("+", "").split("/"))
+    waited, connected, total = _milliseconds(line["times"])
     fields["haproxy.total_waiting_time_ms"] = waited
     fields["haproxy.connection_wait_time_ms"] = connected
     if total >= 0:
@@ -241,10 +253,10 @@ def _common(line: re.Match[str], severity: int | None) -> dict[str, Any]:
         "haproxy.server_name": line["server"],
         "haproxy.termination_state": line["ending"],
         "haproxy.bytes_read": int(line["bytes"]),
-        "haproxy.server_queue": int(queues[0]),
-        "haproxy.backend_queue": int(queues[1]),
+        "haproxy.server_queue": _number(queues[0]),
+        "haproxy.backend_queue": _number(queues[1]),
     }
-    fields |= {f"haproxy.connections.{name}": int(count) for name, count in zip(names, counts, strict=True)}
+    fields |= {f"haproxy.connections.{name}": _number(count) for name, count in zip(names, counts, strict=True)}
     if line["asked"] is not None:
         fields["destination.domain"] = line["asked"]
     if severity is not None:
@@ -261,7 +273,13 @@ def _common_log(message: str, envelope: Envelope, pid: int | None, origin: Origi
         port = int(tail[1])
         fields |= {"haproxy.frontend_name": tail[3], "haproxy.backend_name": tail[4], "haproxy.server_name": tail[5]}
     return msgspec.structs.replace(
-        event, host_name=envelope.host, source_port=port, process_name=NAME, process_pid=pid, fields=fields
+        event,
+        host_name=envelope.host,
+        source_port=port,
+        destination_bytes=fields.get("http.response.body.bytes"),
+        process_name=NAME,
+        process_pid=pid,
+        fields=fields,
     )
 
 
@@ -338,8 +356,20 @@ def _state(message: str, at: float, envelope: Envelope, pid: int | None, level: 
     )
 
 
+@lru_cache(maxsize=ADDRESSES_MAX)
 def _address(word: str) -> str | None:
     return word if _ADDRESS.fullmatch(word) is not None else None
+
+
+def _milliseconds(times: str) -> list[int]:
+    """The timers; -1 is one that did not come to it."""
+    return [
+        int(time) if time.isdecimal() and len(time) <= DIGITS_MAX else -1 for time in times.replace("+", "").split("/")
+    ]
+
+
+def _number(digits: str) -> int | None:
+    return int(digits) if len(digits) <= DIGITS_MAX else None
 
 
 def _time(date: str, zone: str | None, envelope: Envelope, origin: Origin) -> float:

@@ -75,7 +75,6 @@ _HEADERS = (
     ("cs(User-Agent)", "cs(Cookie)", "cs(Referer)"),
     ("cs(User-Agent)", "cs(Cookie)", "cs(Referer)", "cs-host"),
 )
-_FRONTS = ((), ("s-ip",), ("s-sitename", "s-ip"), ("s-sitename", "s-computername", "s-ip"))
 _STATUSES = ("sc-status", "sc-substatus", "sc-win32-status")
 _ENDS = ((), ("time-taken",), ("sc-bytes", "cs-bytes"), ("sc-bytes", "cs-bytes", "time-taken"))
 _FORWARDED = frozenset({"x-forwarded-for", "x-forwarded-for(0)", "cs(x-forwarded-for)", "x_forwarded_for", "x-real-ip"})
@@ -160,7 +159,9 @@ def _shape(words: list[str]) -> tuple[str, ...]:
             numbers += 1
     if ftp:
         return _ftp_layout(count, method, _plain(words[3]) and words[3] != "-", status, numbers)
-    return _layout(count, method, client, version, status, numbers, words[2].startswith(_SITES))
+    ported = 1 <= client - method - 2 <= 2 and words[client - 1].isdecimal()
+    addressed = method > 2 and _address(words[method - 1])
+    return _layout(count, method, client, version, status, numbers, words[2].startswith(_SITES), addressed, ported)
 
 
 @lru_cache(maxsize=512)
@@ -188,19 +189,30 @@ _PATH_STARTS = frozenset("/*")
 
 @lru_cache(maxsize=512)
 def _layout(
-    count: int, method: int, client: int, version: bool, status: int, numbers: int, sited: bool
+    count: int,
+    method: int,
+    client: int,
+    version: bool,
+    status: int,
+    numbers: int,
+    sited: bool,
+    addressed: bool,
+    ported: bool,
 ) -> tuple[str, ...]:
+    """Where the columns stand: `sited` with a site in front, `addressed` by the server, `ported` if no user follows."""
     names = [f"x{index}" for index in range(count)]
     names[:2] = "date", "time"
-    if sited and method == 3:  # a site, no address
-        names[2] = "s-sitename"
-    else:
-        front = _FRONTS[min(method - 2, 3)]
-        names[method - len(front) : method] = front
+    end = method
+    if addressed:
+        end = method - 1
+        names[end] = "s-ip"
+    front = ("s-sitename", "s-computername") if sited or end > 3 else ("s-computername",)
+    names[2:end] = front[: end - 2] + tuple(names[2 + len(front) : end])
     names[method] = "cs-method"
     names[method + 1] = "cs-uri-stem"
     if client:
-        between = ("cs-uri-query", "s-port", "cs-username")[-(client - method - 2) :] if client > method + 2 else ()
+        between = ("cs-uri-query", "s-port") if ported else ("cs-uri-query", "s-port", "cs-username")
+        between = between[-(client - method - 2) :] if client > method + 2 else ()
         names[client - len(between) : client] = between
         names[client] = "c-ip"
         at = client + 1
@@ -296,8 +308,11 @@ def _request(words: list[str], names: tuple[str, ...]) -> Event:
 
 
 _FTP_PATHS = frozenset(
-    "retr stor stou appe dele rnfr rnto mkd rmd cwd list nlst size mdtm xcwd xmkd xrmd datachannelopened datachannelclosed".split()
-)
+    {
+        "retr", "stor", "stou", "appe", "dele", "rnfr", "rnto", "mkd", "rmd", "cwd", "list", "nlst", "size", "mdtm", "xcwd",
+        "xmkd", "xrmd", "datachannelopened", "datachannelclosed",
+    }
+)  # fmt: skip
 _WEB = ("web",)
 _NETWORK = ("network",)
 _AUTHENTICATION = ("authentication",)

@@ -61,6 +61,7 @@ _DAEMONS = {  # that only Junos has
     "license-check", "mcsnoopd", "mgd", "mib2d", "nsd", "nstraced", "pfed", "pkid", "ppmd", "rmopd", "rpd", "rtlogd",
     "sdk-vmmd", "smid", "srxpfe", "utmd", "wmic", "xntpd",
 }  # fmt: skip
+_VPN_DAEMONS = {"kmd", "iked", "ikemd"}
 _TOLD = (
     "RT_FLOW", "RT_IDP", "RT_IDS", "RT_UTM", "RT_AAMW", "RT_SECINTEL", "RT_SCREEN", "APPTRACK_SESSION", "PFE_FW_SYSLOG",
 )  # fmt: skip
@@ -242,6 +243,8 @@ def _event(
 ) -> Event:
     get = log.get
     dataset, category, types, action = _kind(tag, get("action", "").lower())
+    if app in _VPN_DAEMONS:
+        dataset = "vpn"
     if dataset == "system" and "packet-incoming-interface" in log:
         dataset, types = "firewall", ("allowed" if get("action") == "A" else "denied", "connection")
     outcome = "success" if tag.startswith(_FLOWS) else "failure" if tag == "SNMPD_AUTH_FAILURE" else None

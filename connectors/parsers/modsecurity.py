@@ -4,8 +4,7 @@ Alerts are read in Apache's and nginx' error logs, in Caddy's JSON, and on their
 """
 
 import re
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from connectors import accesslog
@@ -16,34 +15,43 @@ from connectors.tolerant_json import decode
 
 NAME = "modsecurity"
 
+CLIENT_CHARS_MAX = 160  # on either side of the product's name where the client is looked for
+SAID_CHARS_MAX = 2048  # of a message without tags
 TAGS_MAX = 256  # of one alert
+HEADERS_MAX = 128  # of one request that are looked at
+PART_CHARS_MAX = 4096  # between a text record's head and its request
 MESSAGES_MAX = 64  # rules of one request that are kept
 DIGITS_MAX = 18  # of a number that is taken for one
 
 _SAID = re.compile(r"(?:ModSecurity|Coraza|coraza): ")
-_TAG = re.compile(r'\[([a-z_]{1,32}) "((?:[^"\\]++|\\.)*+)"\]', re.DOTALL)
+_VALUE = re.compile(r'[^"\\]*+(?:\\.[^"\\]*+)*+(?="\])', re.DOTALL)
+_TAG = re.compile(r'\[([a-z_]{1,32}) "([^"\\]*+(?:\\.[^"\\]*+)*+)"\]', re.DOTALL)
+_LEVEL = r"\[(?:[\w-]{0,64}:)?(?P<level>\w{1,16})\] (?:\[pid (?P<pid>\d{1,10})(?::tid \d{1,20})?\] )?"
 _APACHE = re.compile(
     r"\[(?:\w{3} )?(?P<month>\w{3}) {1,2}(?P<day>\d{1,2}) (?P<time>\d\d:\d\d:\d\d)(?P<fraction>\.\d{1,9})? (?P<year>\d{4})\] "
-    r"\[(?:[\w-]{0,64}:)?(?P<level>\w{1,16})\] (?:\[pid (?P<pid>\d{1,10})(?::tid \d{1,20})?\] )?"
+    + _LEVEL
 )
 _NGINX = re.compile(
-    r"(?P<date>\d{4}/\d\d/\d\d) (?P<time>\d\d:\d\d:\d\d) \[(?P<level>\w{1,16})\] (?:(?P<pid>\d{1,10})#\d{1,10}: )?(?:\*\d{1,20} )?"
+    r"(?P<year>\d{4})/(?P<month>\d\d)/(?P<day>\d\d) (?P<time>\d\d:\d\d:\d\d)(?P<fraction>) \[(?P<level>\w{1,16})\] "
+    r"(?:(?P<pid>\d{1,10})#\d{1,10}: )?"
 )
-_CLIENT = re.compile(r'\[(client|remote) "?([^\s\]"]{1,64})"?\] ?')
+_BARE = re.compile(_LEVEL)  # Apache's, whose own time the envelope replaces
+_CLIENT = re.compile(r'\[client "?([^\s\]"]{1,64})"?\]')
 _NGINX_TAIL = re.compile(
-    r', client: ([0-9A-Fa-f.:]{2,45})(?:, server: ([^,"]{0,256}))?(?:, request: "((?:[^"\\]++|\\.)*+)")?(.*)', re.DOTALL
+    r', client: ([0-9A-Fa-f.:]{2,45})(?:, server: ([^,"]{0,256}))?(?:, request: "([^"\\]*+(?:\\.[^"\\]*+)*+)")?',
+    re.DOTALL,
 )
-_NGINX_HOST = re.compile(r', host: "([^"]{1,512})"')
-_CODE = re.compile(r"with code (\d{3})|status (\d{3})")
+_NGINX_HOST = re.compile(r', host: "([^"]{1,512}?)(?::\d{1,5})?"')
+_CODE = re.compile(r"with (?:code|status) (\d{3})")
 _PHASE = re.compile(r"phase (\d)")
-_REQUEST = re.compile(r"(\S{1,64}) (.*?)(?: HTTP/(\d(?:\.\d)?))?", re.DOTALL)
+_SOPHOS = re.compile(r"(?:<\d{1,3}>)?\d{4}:\d{1,2}:\d{1,2}-")  # the time of Sophos UTM, which has a parser of its own
 _TRANSACTION = re.compile(r'"transaction" ?: ?\{')
 _SECTION = re.compile(r"--([0-9A-Za-z]{6,16})-+([A-Z])--")
 _PART_A = re.compile(
     r"\[(\d\d/\w{3}/\d{4}:\d\d:\d\d:\d\d)(?:\.\d{1,6})? ?([+-]+\d{4})?\] (\S{1,64}) (\S{1,64}) (\d{1,5}) (\S{1,64}) (\d{1,5})"
 )
 _PART_B = re.compile(
-    r"(?:^|--|\s)((?:GET|POST|HEAD|PUT|DELETE|OPTIONS|PATCH|TRACE|CONNECT|PROPFIND|SEARCH) (\S+)(?: HTTP/(\d(?:\.\d)?))?)"
+    r"(?:^|-- |\s)(GET|POST|HEAD|PUT|DELETE|OPTIONS|PATCH|TRACE|CONNECT|PROPFIND|SEARCH) (\S+)(?: HTTP/(\d(?:\.\d)?))?"
 )
 _PART_F = re.compile(r"--[0-9A-Za-z]{6,16}-+F--\s+HTTP/\S{1,8} (\d{3})")
 _V3_TIME = re.compile(r"\w{3} (\w{3}) {1,2}(\d{1,2}) (\d\d):(\d\d):(\d\d) (\d{4})")
@@ -52,6 +60,9 @@ _PLAIN_ADDRESS = re.compile(r"(\d{1,3}(?:\.\d{1,3}){3})(?::(\d{1,5}))?")
 
 _WEB = ("web", "intrusion_detection")
 _ONLY_WEB = ("web",)
+_INFO = ("info",)
+_ACCESS = ("access",)
+_DENIED = ("access", "denied")
 _SEVERITIES = {
     name: str(n)
     for n, name in enumerate(("EMERGENCY", "ALERT", "CRITICAL", "ERROR", "WARNING", "NOTICE", "INFO", "DEBUG"))
@@ -66,6 +77,8 @@ def sniff(text: str) -> bool:
         return '"logger":"http.handlers.waf"' in text[:400] and "Coraza: " in text
     if _SECTION.match(text) is not None:
         return True
+    if _SOPHOS.match(text) is not None:
+        return False
     said = _SAID.search(text, 0, 2048)
     return said is not None and ('[id "' in text or '[unique_id "' in text or '[hostname "' in text)
 
@@ -86,68 +99,99 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
 
 def _alert(text: str, begin: int, origin: Origin) -> Event:
     """One alert: what was matched, tags in brackets, and around them what the server's error log states."""
-    fields: dict[str, Any] = {}
     host = pid = level = None
-    at: float | None = None
     body = text
-    if (head := _APACHE.match(text)) is not None:
-        at = _calendar(int(head["year"]), MONTHS.get(head["month"].lower(), 0), int(head["day"]), head["time"], origin)
-        if at is not None and head["fraction"]:
-            at += float(head["fraction"])
-    elif (head := _NGINX.match(text)) is not None:
-        year, month, day = head["date"].split("/")
-        at = _calendar(int(year), int(month), int(day), head["time"], origin)
-    else:
+    at = origin.received
+    head = _APACHE.match(text) or _NGINX.match(text)
+    if head is None:
         envelope = peel(text, origin)
-        at, host, pid = envelope.timestamp, envelope.host, envelope.pid
-        body = envelope.message
-        head = _APACHE.match(body) or _NGINX.match(body)
-        said = _SAID.search(body, 0, 4096)
-        if said is None:
+        host, pid, body = envelope.host, envelope.pid, envelope.message
+        at = at if envelope.timestamp is None else envelope.timestamp
+        head = _BARE.match(body)
+        begin -= len(text) - len(body) if text.endswith(body) else begin
+        if (said := _SAID.search(body, max(0, begin))) is None:
             raise ParseError("no ModSecurity alert behind the envelope")
         begin = said.start()
+    else:
+        at = _stamped(head, origin)
     if head is not None:
         level, pid = head["level"], int(head["pid"]) if head["pid"] else pid
-    return _alerted(body, begin, origin.received if at is None else at, host, pid, level, fields)
+    return _alerted(body, begin, at, host, pid, level)
 
 
-def _alerted(
-    body: str, begin: int, at: float, host: str | None, pid: int | None, level: str | None, fields: dict[str, Any]
-) -> Event:
-    address = port = None
-    for found in _CLIENT.finditer(body, max(0, begin - 200), begin + 400):
-        place = _PLAIN_ADDRESS.fullmatch(found[2])
-        if place is not None:
-            address, stated = place.groups()
-            port = int(stated) if stated and stated != "0" else port
-        elif accesslog.is_address(found[2].strip("[]")):
-            address = found[2].strip("[]")
-        elif accesslog.is_address(bare := found[2].rpartition(":")[0].strip("[]")):
-            address = bare
+def _alerted(body: str, begin: int, at: float, host: str | None, pid: int | None, level: str | None) -> Event:
     message = body[body.index(": ", begin) + 2 :].strip()
+    address = port = None
+    client = _CLIENT.search(body, begin - CLIENT_CHARS_MAX if begin > CLIENT_CHARS_MAX else 0, begin + CLIENT_CHARS_MAX)
+    tail = message.rfind(", client: ")
+    request = _NGINX_TAIL.match(message, tail) if tail >= 0 else None
+    if client is not None:
+        address, port = _place(client[1])
+    if address is None and request is not None:
+        address = request[1]
+    target = _tag(message, "uri")
+    if request is not None and request[3]:
+        target = request[3].partition(" ")[2].rpartition(" HTTP/")[0] or target
+    rule = '[id "' in message
+    end = message.find(" [")
+    said = message[: end if end >= 0 else SAID_CHARS_MAX]
+    denied = said.startswith("Access denied")
+    code = _CODE.search(said) if denied else None
+    return Event(
+        at,
+        NAME,
+        "modsecurity.alert",
+        _WEB if rule else _ONLY_WEB,
+        _DENIED if denied else _INFO,
+        "denied" if denied else "matched" if rule else None,
+        "failure" if denied else None,
+        None,
+        _tag(message, "msg") or said,
+        host,
+        source_ip=address,
+        source_port=port,
+        process_pid=pid,
+        url_path=target.partition("?")[0] if target else None,
+        http_response_status_code=int(code[1]) if code is not None else None,
+        service_name="web",
+        fields=Lazy(_alert_fields, message, said, target, request, level),
+    )
+
+
+def _tag(message: str, name: str) -> str | None:
+    """The value of the last tag of a name: quotes in values are escaped, so none can pretend to be a tag."""
+    at = message.rfind(f'[{name} "')
+    value = _VALUE.match(message, at + len(name) + 3) if at >= 0 else None
+    return value[0] if value is not None and value[0] else None
+
+
+def _place(word: str) -> tuple[str | None, int | None]:
+    """Address and port: Apache 2.4 puts the port behind, of IPv6 too, without brackets."""
+    if accesslog.is_address(word):
+        return word, None
+    left, _, right = word.rpartition(":")
+    left = left.strip("[]")
+    if accesslog.is_address(left):
+        return left, int(right) if right.isdecimal() and right.isascii() and 0 < int(right[:6]) < 65536 else None
+    return None, None
+
+
+def _alert_fields(
+    message: str, said: str, target: str | None, request: re.Match[str] | None, level: str | None
+) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
     tags = _TAG.findall(message)[:TAGS_MAX]
-    values = {name: value for name, value in reversed(tags) if value}
-    end = message.find(" [file ")
-    if end < 0:
-        end = message.find(" [")
-    said = message if end < 0 else message[:end]
-    target = values.get("uri")
-    domain = values.get("hostname")
-    tail = _NGINX_TAIL.search(message, message.rfind(", client: ")) if ", client: " in message else None
-    if tail is not None:
-        address = address or tail[1]
-        request = _REQUEST.fullmatch(tail[3] or "")
-        if request is not None:
-            fields["http.request.method"], target = request[1], request[2]
-            if request[3]:
-                fields["http.version"] = request[3]
-        if (asked := _NGINX_HOST.search(tail[4] or "")) is not None:
-            domain = (
-                asked[1].rpartition(":")[0] if asked[1].rpartition(":")[2].isdecimal() and ":" in asked[1] else asked[1]
-            )
-    denied = said.startswith("Access denied") or "denied" in said[:80] or "ntercept" in said[:80]
-    code = _CODE.search(said, 0, 200) if denied else None
+    values = {name: value for name, value in tags if value}
     _tagged(values, [value for name, value in tags if name == "tag"], fields)
+    domain = values.get("hostname")
+    if request is not None:
+        method, _, spoken = (request[3] or "").partition(" ")
+        if spoken:
+            fields["http.request.method"] = method
+            if version := spoken.rpartition(" HTTP/")[2]:
+                fields["http.version"] = version
+        if (asked := _NGINX_HOST.search(message, request.end())) is not None:
+            domain = asked[1]
     if domain:
         fields["url.domain"] = domain
     if target is not None:
@@ -156,26 +200,9 @@ def _alerted(
             fields["url.query"] = target.partition("?")[2]
     if level is not None:
         fields["log.level"] = level
-    if (phase := _PHASE.search(said, 0, 200)) is not None:
+    if (phase := _PHASE.search(said)) is not None:
         fields["modsec.audit.phase"] = int(phase[1])
-    return Event(
-        timestamp=at,
-        event_module=NAME,
-        event_dataset="modsecurity.alert",
-        event_category=_WEB if "id" in values else _ONLY_WEB,
-        event_type=("access", "denied") if denied else ("info",),
-        event_action="denied" if denied else "matched" if "id" in values else None,
-        event_outcome="failure" if denied else None,
-        message=values.get("msg") or said,
-        host_name=host,
-        source_ip=address if address is not None and accesslog.is_address(address) else None,
-        source_port=port,
-        process_pid=pid,
-        url_path=target.partition("?")[0] if target else None,
-        http_response_status_code=int(code[1] or code[2]) if code is not None else None,
-        service_name="web",
-        fields=fields,
-    )
+    return fields
 
 
 def _tagged(values: Mapping[str, str], tags: list[str], fields: dict[str, Any]) -> None:
@@ -209,76 +236,81 @@ def _json(text: str, host: str | None, origin: Origin) -> Event:
     if type(message) is str and (said := _SAID.search(message, 0, 400)) is not None:
         at = _when(log.get("ts"), None, origin)
         level = log.get("level")
-        return _alerted(message, said.start(), at, host, None, level if type(level) is str else None, {})
+        return _alerted(message, said.start(), at, host, None, level if type(level) is str else None)
     raise ParseError("no ModSecurity log: no transaction and no alert in this JSON")
 
 
 def _version_3(log: dict[str, Any], about: dict[str, Any], host: str | None, origin: Origin) -> Event:
     """Version 3 (libmodsecurity) and Coraza: a request, its answer, and the messages of the rules it met."""
     request, response = _below(about, "request"), _below(about, "response")
-    headers = {name.lower(): value for name, value in _below(request, "headers").items()}
-    messages = about.get("messages", log.get("messages"))
-    found: list[dict[str, Any]] = []
-    for message in messages[:MESSAGES_MAX] if type(messages) is list else []:
-        if type(message) is dict:
-            details = _below(message, "details") or _below(message, "data")
-            tags = details.get("tags")
-            found.append(
-                {
-                    "id": _word(details.get("ruleId", details.get("id"))),
-                    "msg": _word(message.get("message") or details.get("msg")),
-                    "file": _word(details.get("file")),
-                    "ver": _word(details.get("ver")),
-                    "data": _word(details.get("data")),
-                    "severity": _word(details.get("severity")),
-                    "tags": [tag for tag in tags if type(tag) is str] if type(tags) is list else [],
-                    "said": _word(details.get("match") or message.get("error_message")) or "",
-                }
-            )
-    code = _number(response.get("http_code", response.get("status")))
-    denied = about.get("is_interrupted") is True or any("denied" in message["said"][:80] for message in found)
-    target = _word(request.get("uri"))
-    at = _when(about.get("time_stamp", about.get("timestamp")), about.get("unix_timestamp"), origin)
-    fields = {
+    stated = about.get("messages", log.get("messages"))
+    messages = [message for message in stated if type(message) is dict] if type(stated) is list else []
+    said = next((word for message in messages if (word := _word(message.get("message"))) is not None), None)
+    denied = about.get("is_interrupted") is True or any(
+        (_word(_below(message, "details").get("match")) or "").startswith("Access denied") for message in messages
+    )
+    more = {
         "http.request.method": _word(request.get("method")),
         "http.version": _version(request.get("http_version") or request.get("protocol")),
         "http.request.id": _word(about.get("unique_id") or about.get("id")),
         "modsec.audit.server": _word(about.get("server_id")),
     }
+    at = _when(about.get("time_stamp", about.get("timestamp")), about.get("unix_timestamp"), origin)
+    target = _word(request.get("uri"))
     return _audited(
         at, host, _word(about.get("client_ip")), about.get("client_port"), _word(about.get("host_ip")), about.get("host_port"),
-        None, target, code, denied, headers, found, fields,
+        None, target, _number(response.get("http_code", response.get("status"))), denied, said, bool(messages),
+        Lazy(_audit_fields, target, _below(request, "headers"), _rules_3, messages, more),
     )  # fmt: skip
+
+
+def _rules_3(messages: list[Any]) -> list[dict[str, Any]]:
+    found = []
+    for message in messages:
+        details = _below(message, "details") or _below(message, "data")
+        tags = details.get("tags")
+        rule: dict[str, Any] = {name: _word(details.get(name)) for name in ("file", "ver", "data", "severity")}
+        rule["id"] = _word(details.get("ruleId", details.get("id")))
+        rule["msg"] = _word(message.get("message") or details.get("msg"))
+        rule["tags"] = [tag for tag in tags if type(tag) is str] if type(tags) is list else []
+        rule["said"] = _word(details.get("match") or message.get("error_message"))
+        found.append(rule)
+    return found
 
 
 def _version_2(log: dict[str, Any], about: dict[str, Any], host: str | None, origin: Origin) -> Event:
-    """mod_security2's JSON: the messages are texts as they stand in the error log."""
+    """Version 2 (mod_security2): the messages are texts as they stand in the error log."""
     request, response, audit = _below(log, "request"), _below(log, "response"), _below(log, "audit_data")
-    headers = {name.lower(): value for name, value in _below(request, "headers").items()}
-    found: list[dict[str, Any]] = []
-    messages = audit.get("messages")
-    for message in messages[:MESSAGES_MAX] if type(messages) is list else []:
-        if type(message) is str:
-            tags = _TAG.findall(message)[:TAGS_MAX]
-            found.append(
-                dict(reversed(tags))
-                | {"tags": [value for name, value in tags if name == "tag"], "said": message.partition(" [file ")[0]}
-            )
-    line = _REQUEST.fullmatch(_word(request.get("request_line")) or "")
-    action = _below(audit, "action")
-    denied = action.get("intercepted") is True or any(message["said"].startswith("Access denied") for message in found)
-    fields = {
-        "http.request.method": line[1] if line is not None else None,
-        "http.version": line[3] if line is not None else None,
+    headers = _below(request, "headers")
+    stated = audit.get("messages")
+    messages = [message for message in stated if type(message) is str] if type(stated) is list else []
+    denied = _below(audit, "action").get("intercepted") is True or any(m.startswith("Access denied") for m in messages)
+    method, _, spoken = (_word(request.get("request_line")) or "").partition(" ")
+    target, mark, version = spoken.rpartition(" HTTP/")
+    target = target if mark else spoken
+    more = {
+        "http.request.method": method or None,
+        "http.version": version if mark else None,
         "http.request.id": _word(about.get("transaction_id")),
         "modsec.audit.server": _word(audit.get("server")),
     }
-    user = headers.get("remote_user")
     return _audited(
         _when(about.get("time"), None, origin), host, _word(about.get("remote_address")), about.get("remote_port"),
-        _word(about.get("local_address")), about.get("local_port"), user if type(user) is str else None,
-        line[2] if line is not None else None, _number(response.get("status")), denied, headers, found, fields,
+        _word(about.get("local_address")), about.get("local_port"), _word(headers.get("REMOTE_USER")), target or None,
+        _number(response.get("status")), denied, _tag(messages[0], "msg") if messages else None, bool(messages),
+        Lazy(_audit_fields, target or None, headers, _rules_2, messages, more),
     )  # fmt: skip
+
+
+def _rules_2(messages: list[Any]) -> list[dict[str, Any]]:
+    found = []
+    for message in messages:
+        tags = _TAG.findall(message)[:TAGS_MAX]
+        rule: dict[str, Any] = dict(tags)
+        rule["tags"] = [value for name, value in tags if name == "tag"]
+        rule["said"] = message.partition(" [file ")[0]
+        found.append(rule)
+    return found
 
 
 def _audited(
@@ -292,53 +324,62 @@ def _audited(
     target: str | None,
     code: int | None,
     denied: bool,
-    headers: Mapping[str, Any],
-    found: list[dict[str, Any]],
-    more: dict[str, Any],
+    said: str | None,
+    matched: bool,
+    fields: Lazy,
 ) -> Event:
     return Event(
-        timestamp=at,
-        event_module=NAME,
-        event_dataset="modsecurity.auditlog",
-        event_category=_WEB if found else _ONLY_WEB,
-        event_type=("access", "denied") if denied else ("access",),
-        event_action="denied" if denied else "matched" if found else None,
-        event_outcome=None if code is None else "success" if code < 400 else "failure",
-        message=next((message["msg"] for message in found if message.get("msg")), None),
-        host_name=host,
-        user_name=user,
-        source_ip=client if client is not None and accesslog.is_address(client) else None,
-        source_port=_number(client_port),
-        destination_ip=server if server is not None and accesslog.is_address(server) else None,
-        destination_port=_number(server_port),
+        at,
+        NAME,
+        "modsecurity.auditlog",
+        _WEB if matched else _ONLY_WEB,
+        _DENIED if denied else _ACCESS,
+        "denied" if denied else "matched" if matched else None,
+        None if code is None else "success" if code < 400 else "failure",
+        None,
+        said,
+        host,
+        user,
+        None,
+        client if client is not None and accesslog.is_address(client) else None,
+        _number(client_port),
+        None,
+        server if server is not None and accesslog.is_address(server) else None,
+        _number(server_port),
         url_path=target.partition("?")[0] if target else None,
-        http_response_status_code=code if code is not None and 100 <= code <= 999 else None,
+        http_response_status_code=code,
         service_name="web",
-        fields=Lazy(_audit_fields, target, headers, found, more),
+        fields=fields,
     )
 
 
 def _audit_fields(
-    target: str | None, headers: Mapping[str, Any], found: list[dict[str, Any]], more: dict[str, Any]
+    target: str | None,
+    headers: Mapping[str, Any],
+    rules: Callable[[list[Any]], list[dict[str, Any]]],
+    messages: list[Any],
+    more: dict[str, Any],
 ) -> dict[str, Any]:
     fields = {path: value for path, value in more.items() if value is not None}
+    found = rules(messages[:MESSAGES_MAX])
     if found:
         first = found[0]
         _tagged({name: value for name, value in first.items() if type(value) is str and value}, first["tags"], fields)
-        if first["said"]:
-            fields["modsec.audit.messages"] = [message["said"] for message in found if message["said"]]
-        if ids := [message["id"] for message in found if message.get("id")]:
+        if said := [rule["said"] for rule in found if rule["said"]]:
+            fields["modsec.audit.messages"] = said
+        if ids := [rule["id"] for rule in found if rule.get("id")]:
             fields["modsec.audit.rules"] = ids
     if target is not None:
         fields["url.original"] = target
         if "?" in target:
             fields["url.query"] = target.partition("?")[2]
+    sent = {name.lower(): value for name, value in list(headers.items())[:HEADERS_MAX]}
     for name, path in (
         ("host", "url.domain"),
         ("user-agent", "user_agent.original"),
         ("referer", "http.request.referrer"),
     ):
-        value = headers.get(name)
+        value = sent.get(name)
         if type(value) is list and value:
             value = value[0]
         if type(value) is str and value:
@@ -362,22 +403,22 @@ def _text_audit(text: str, origin: Origin) -> Event:
             fields={"http.request.id": section[1]} if section is not None else {},
         )
     stamp, zone, unique, client, client_port, server, server_port = part.groups()
-    request = _PART_B.search(text, part.end(), part.end() + 4096)
+    request = _PART_B.search(text, part.end(), part.end() + PART_CHARS_MAX)
     answer = _PART_F.search(text, part.end())
-    tags = _TAG.findall(text)[:TAGS_MAX]
-    values = dict(reversed(tags))
-    denied = "Access denied with code" in text
-    found: list[dict[str, Any]] = []
-    if "id" in values:
-        found = [values | {"tags": [value for name, value in tags if name == "tag"], "said": ""}]
-    fields = {
-        "http.request.method": request[1].partition(" ")[0] if request is not None else None,
+    denied = "Message: Access denied with code" in text
+    target = request[2] if request is not None else None
+    more = {
+        "http.request.method": request[1] if request is not None else None,
         "http.version": request[3] if request is not None else None,
         "http.request.id": unique,
     }
+    begin = text.find("Message: ", part.end())
+    messages = text[begin + 9 :].split("Message: ")[:MESSAGES_MAX] if begin >= 0 else []
+    said = _tag(messages[0], "msg") if messages else None
     return _audited(
         _when(f"{stamp} {zone[-5:] if zone else '+0000'}", None, origin), None, client, client_port, server, server_port, None,
-        request[2] if request is not None else None, int(answer[1]) if answer is not None else None, denied, {}, found, fields,
+        target, int(answer[1]) if answer is not None else None, denied, said, bool(messages),
+        Lazy(_audit_fields, target, {}, _rules_2, messages, more),
     )  # fmt: skip
 
 
@@ -404,13 +445,17 @@ def _when(stated: Any, unix: Any, origin: Origin) -> float:
     return origin.received
 
 
-def _calendar(year: int, month: int, day: int, time: str, origin: Origin) -> float | None:
+def _stamped(head: re.Match[str], origin: Origin) -> float:
+    """The time of an error log's line, local to its server; when it arrived if no calendar has it."""
+    name, time = head["month"], head["time"]
     try:
-        datetime(year, month, day)  # noqa: DTZ001  # does the calendar have it
-        at = origin.clock.local(year, month, day, int(time[:2]), int(time[3:5]), int(time[6:8]))
+        month = int(name) if name.isdecimal() else MONTHS.get(name.lower(), 0)
+        date = int(head["year"]), month, int(head["day"])
+        at = origin.clock.local(*date, int(time[:2]), int(time[3:5]), int(time[6:8]))
     except (ValueError, OverflowError):
-        return None
-    return at if 0 <= at < EPOCH_S_MAX else None
+        return origin.received
+    at += float(head["fraction"] or 0)
+    return at if 0 <= at < EPOCH_S_MAX else origin.received
 
 
 def _below(log: Mapping[str, Any], name: str) -> dict[str, Any]:

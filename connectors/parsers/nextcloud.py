@@ -8,11 +8,12 @@ from typing import Any
 from connectors import accesslog
 from connectors.clock import EPOCH_S_MAX, from_iso
 from connectors.envelope import peel
-from connectors.events import Event, Origin, ParseError
+from connectors.events import Event, Lazy, Origin, ParseError
 from connectors.tolerant_json import decode
 
 NAME = "nextcloud"
 
+ADDRESS_CHARS_MAX = 45
 NESTED_MAX = 64  # keys of one nested object that are kept
 
 _SNIFF = re.compile(r'"reqId": ?"')
@@ -24,40 +25,50 @@ _LEVELS = ("debug", "info", "warning", "error", "fatal")
 _ABSENT = frozenset({"", "-", "--", "null"})
 
 _NAME = r"[\"']?(?P<user>[^\"'()]{1,256}?)[\"']?"
+_FROM = r"[\"'](?P<remote>[^\"']{2,64})[\"']"
 _REMOTE = r"(?: ?\((?:Remote IP|from): [\"']?(?P<remote>[^\"')]{2,64})[\"']?\))?"
-# What the message says: pattern, action, category, type, outcome. `user` is who it is about, `path` a file.
-_SAID: tuple[tuple[re.Pattern[str], str, tuple[str, ...], tuple[str, ...], str | None], ...] = tuple(
-    (re.compile(pattern), action, category, kinds, outcome)
-    for pattern, action, category, kinds, outcome in (
-        (rf"Login failed: {_NAME}{_REMOTE}$", "login-failed", _AUTH, ("start", "denied"), "failure"),
-        (rf"Login (?:successful|succeeded): {_NAME}{_REMOTE}$", "login", _AUTH, ("start",), "success"),
-        (rf"User {_NAME} (?:logged|successfully logged) in\b", "login", _AUTH, ("start",), "success"),
-        (rf"Login attempt: {_NAME}$", "login-attempt", _AUTH, ("info",), None),
-        (r"Logout occurred", "logout", _AUTH, ("end",), "success"),
-        (r"(?:Bruteforce attempt from|IP address throttled) [\"'](?P<remote>[^\"']{2,64})[\"']", "bruteforce", _AUTH, ("start", "denied"), "failure"),
-        (r"Two-factor (?:authentication )?.{0,64}fail", "two-factor-failed", _AUTH, ("start", "denied"), "failure"),
-        (r"Trusted domain error\. [\"'](?P<remote>[^\"']{2,64})[\"'] tried to access", "untrusted-domain", _WEB, ("access", "denied"), "failure"),
-        (r"File accessed: [\"'](?P<path>.{1,4096}?)[\"']$", "file-accessed", _FILE, ("access",), "success"),
-        (r"File with id [\"']?\d{1,20}[\"']? accessed: [\"'](?P<path>.{1,4096}?)[\"']", "file-accessed", _FILE, ("access",), "success"),
-        (r"Preview accessed: [\"'](?P<path>.{1,4096}?)[\"'] \(", "preview-accessed", _FILE, ("access",), "success"),
-        (r"File (?:with id [\"']?\d{1,20}[\"']? )?created: [\"'](?P<path>.{1,4096}?)[\"']$", "file-created", _FILE, ("creation",), "success"),
-        (r"File (?:with id [\"']?\d{1,20}[\"']? )?(?:written to|updated): [\"'](?P<path>.{1,4096}?)[\"']$", "file-written", _FILE, ("change",), "success"),
-        (r"File (?:with id [\"']?\d{1,20}[\"']? )?deleted: [\"'](?P<path>.{1,4096}?)[\"']$", "file-deleted", _FILE, ("deletion",), "success"),
-        (r"File (?:with id [\"']?\d{1,20}[\"']? )?renamed(?: from|: )", "file-renamed", _FILE, ("change",), "success"),
-        (r"The (?:file|folder|share) [\"'](?P<path>.{1,4096}?)[\"'] (?:with ID [\"']?\d{1,20}[\"']? )?has been (?:permanently )?(?:shared|unshared|accessed)", "file-shared", _FILE, ("change",), "success"),
-        (r"The shared (?:file|folder) with the token [\"'](?P<path>[^\"']{1,256})[\"'].{0,64} has been accessed", "share-accessed", _FILE, ("access",), "success"),
-        (rf"User created: {_NAME}$", "user-created", _IAM, ("user", "creation"), "success"),
-        (rf"User deleted: {_NAME}$", "user-deleted", _IAM, ("user", "deletion"), "success"),
-        (rf"User (?:enabled|disabled): {_NAME}$", "user-changed", _IAM, ("user", "change"), "success"),
-        (rf"Password of user {_NAME} has been changed", "password-changed", _IAM, ("user", "change"), "success"),
-        (rf"User {_NAME} (?:added to|removed from) group", "group-changed", _IAM, ("group", "change"), "success"),
-        (r"Group (?:created|deleted): ", "group-changed", _IAM, ("group", "change"), "success"),
-        (r"App(?:lication)? [\"']?[^\"']{1,128}[\"']? (?:enabled|disabled)", "app-changed", ("configuration",), ("change",), "success"),
-    )
-)  # fmt: skip
-_FIRST = frozenset(
-    {"Login", "User", "Logout", "Bruteforce", "IP", "Two-factor", "Trusted", "File", "Preview", "The", "Password", "Group", "App", "Application"}
-)  # fmt: skip
+_OK, _BAD = "success", "failure"
+_QUOTE = r"[\"'](?P<path>.{1,4096}?)[\"']"
+_FILE_ID = r"File (?:with id [\"']?\d{1,20}[\"']? )?"
+_ITEM_ID = r"(?:with ID [\"']?\d{1,20}[\"']? )?"
+_Meaning = tuple[re.Pattern[str], str, tuple[str, ...], tuple[str, ...], str | None]
+# By the first word of a message, what it says: pattern, action, category, type, outcome. `user` is who it is about.
+_SAID: dict[str, tuple[_Meaning, ...]] = {
+    first: tuple((re.compile(pattern, re.DOTALL), *meaning) for pattern, *meaning in said)
+    for first, said in {
+        "Login": (
+            (rf"Login failed: {_NAME}{_REMOTE}$", "login-failed", _AUTH, ("start", "denied"), _BAD),
+            (rf"Login (?:successful|succeeded): {_NAME}{_REMOTE}$", "login", _AUTH, ("start",), _OK),
+            (rf"Login attempt: {_NAME}$", "login-attempt", _AUTH, ("info",), None),
+        ),
+        "Logout": ((r"Logout occurred", "logout", _AUTH, ("end",), _OK),),
+        "User": (
+            (rf"User {_NAME} (?:successfully )?logged in\b", "login", _AUTH, ("start",), _OK),
+            (rf"User created: {_NAME}$", "user-created", _IAM, ("user", "creation"), _OK),
+            (rf"User deleted: {_NAME}$", "user-deleted", _IAM, ("user", "deletion"), _OK),
+            (rf"User (?:enabled|disabled): {_NAME}$", "user-changed", _IAM, ("user", "change"), _OK),
+            (rf"User {_NAME} (?:added to|removed from) group", "group-changed", _IAM, ("group", "change"), _OK),
+        ),
+        "Password": ((rf"Password of user {_NAME} has been changed", "password-changed", _IAM, ("user", "change"), _OK),),
+        "Group": ((r"Group (?:created|deleted): ", "group-changed", _IAM, ("group", "change"), _OK),),
+        "Bruteforce": ((rf"Bruteforce attempt from {_FROM}", "bruteforce", _AUTH, ("start", "denied"), _BAD),),
+        "IP": ((rf"IP address (?:{_FROM} )?(?:throttled|blocked)", "bruteforce", _AUTH, ("start", "denied"), _BAD),),
+        "Two-factor": ((r"Two-factor .{0,64}fail", "two-factor-failed", _AUTH, ("start", "denied"), _BAD),),
+        "Trusted": ((rf"Trusted domain error\. {_FROM} tried", "untrusted-domain", _WEB, ("access", "denied"), _BAD),),
+        "File": (
+            (rf"{_FILE_ID}accessed: {_QUOTE}$", "file-accessed", _FILE, ("access",), _OK),
+            (rf"{_FILE_ID}created: {_QUOTE}$", "file-created", _FILE, ("creation",), _OK),
+            (rf"{_FILE_ID}(?:written to|updated): {_QUOTE}$", "file-written", _FILE, ("change",), _OK),
+            (rf"{_FILE_ID}deleted: {_QUOTE}$", "file-deleted", _FILE, ("deletion",), _OK),
+            (rf"{_FILE_ID}renamed(?: from|: )", "file-renamed", _FILE, ("change",), _OK),
+        ),
+        "Preview": ((rf"Preview accessed: {_QUOTE} \(", "preview-accessed", _FILE, ("access",), _OK),),
+        "The": (
+            (rf"The (?:file|folder|share) {_QUOTE} {_ITEM_ID}has been (?:un)?shared", "file-shared", _FILE, ("change",), _OK),
+            (rf"The shared (?:file|folder) with the token {_QUOTE}.{{0,64}}accessed", "share-accessed", _FILE, ("access",), _OK),
+        ),
+    }.items()
+}  # fmt: skip
 
 
 def sniff(text: str) -> bool:
@@ -97,8 +108,8 @@ def _event(log: dict[str, Any], host: str | None, origin: Origin) -> Event:
     action: str | None = None
     outcome: str | None = None
     path: str | None = None
-    if said is not None and said.partition(" ")[0] in _FIRST:
-        for pattern, said_action, said_category, said_kinds, said_outcome in _SAID:
+    if said is not None:
+        for pattern, said_action, said_category, said_kinds, said_outcome in _SAID.get(said.partition(" ")[0], ()):
             if (found := pattern.match(said)) is not None:
                 action, category, kinds, outcome = said_action, said_category, said_kinds, said_outcome
                 named = found.groupdict()
@@ -107,21 +118,23 @@ def _event(log: dict[str, Any], host: str | None, origin: Origin) -> Event:
                 path = named.get("path")
                 break
     return Event(
-        timestamp=_time(get("time"), origin),
-        event_module=NAME,
-        event_dataset="nextcloud.audit" if app == "admin_audit" else "nextcloud.log",
-        event_category=category,
-        event_type=kinds,
-        event_action=action,
-        event_outcome=outcome,
-        message=said,
-        host_name=host,
-        user_name=user,
-        source_ip=remote if remote is not None and accesslog.is_address(remote) else None,
+        _time(get("time"), origin),
+        NAME,
+        "nextcloud.audit" if app == "admin_audit" else "nextcloud.log",
+        category,
+        kinds,
+        action,
+        outcome,
+        None,
+        said,
+        host,
+        user,
+        None,
+        remote if remote is not None and len(remote) <= ADDRESS_CHARS_MAX and accesslog.is_address(remote) else None,
         file_path=path,
         url_path=target.partition("?")[0] if target is not None else None,
         service_name="web",
-        fields=_fields(log, target, level),
+        fields=Lazy(_fields, log, target, level),
     )
 
 

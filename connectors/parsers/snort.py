@@ -49,7 +49,7 @@ _STAMP_PARTS = re.compile(r"(\d\d)/(\d\d)(?:/(\d{2,4}))?-(\d\d):(\d\d):(\d\d)")
 _HEADER_PARTS = re.compile(r"(\w+)Len:(\d{1,9})|(TTL|ID|Win|TcpLen|Type|Code): ?(\w{1,10})")
 _SNIFFED = re.compile(rf"(?:<\S{{1,64}}> )?(?:\[\*\*\] )?(?:\[[A-Za-z]{{1,16}}\] (?:\[\*\*\] )?)?{_RULE} ")
 _SNIFFED_CSV = re.compile(rf"{_STAMP}(?: ?,\d+,\d+,\d+,|, \d+, \w+, \w+, \d+, \w+, )")
-_JSON_KEYS = ('"sid"', '"msg"')  # Snort 3 writes these with "rule" or "gid"
+_PROTOCOL = re.compile(r"\]:? (?:<\S{1,64}> )?\{[A-Z]")
 
 _CATEGORY = ("network", "intrusion_detection")
 _REFUSED = frozenset({"drop", "block", "reject", "reset", "dropped", "blocked", "would_drop"})
@@ -84,13 +84,17 @@ _NAMED_JSON = (  # key of Snort 3 -> ECS path
 
 def sniff(text: str) -> bool:
     if text[:1] == "{":
-        return all(key in text for key in _JSON_KEYS) and ('"rule"' in text or '"gid"' in text)
-    if "] {" not in text and "[**]" not in text and "]: {" not in text:
+        return (
+            '"event_type"' not in text
+            and '"rule"' in text
+            and ('"src_ap"' in text or ('"sid"' in text and '"gid"' in text))
+        )
+    if "[**]" not in text and _PROTOCOL.search(text) is None:
         return text[2:3] == "/" and _SNIFFED_CSV.match(text) is not None
-    if text[2:3] == "/" and (at := text.find("[**]", 14, 120)) > 0:  # with the full year it is Suricata's
-        return text[8:11] != "202" and text[6:8] != "20" and _SNIFFED.match(text, at) is not None
+    if text[2:3] == "/" and (at := text.find("[", 14, HEAD_CHARS_MAX)) > 0:  # with the full year it is Suricata's
+        return text[6:8] != "20" and _SNIFFED.match(text, at) is not None
     at = text.find("[", 0, HEAD_CHARS_MAX)
-    while 0 <= at < HEAD_CHARS_MAX:  # behind a syslog header with a pid
+    while at >= 0:  # behind a syslog header with a pid
         if _SNIFFED.match(text, at) is not None:
             return "suricata" not in text[:at]
         at = text.find("[", at + 1, HEAD_CHARS_MAX)

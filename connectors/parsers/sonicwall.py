@@ -84,8 +84,11 @@ _KINDS: dict[str, _Kind] = {  # action -> dataset, category, type, outcome
     "malware-info": ("threat", ("malware",), ("info",), "success"),
     "internal-log-failure": ("system", ("host",), ("info",), "failure"),
     "internal-log-success": ("system", ("host",), ("info",), "success"),
+    "web": ("web", ("web",), ("access",), None),
+    "vpn": ("vpn", ("network",), ("info",), None),
     "": ("system", ("network",), ("info",), None),
 }
+_UNNAMED = {"web", "vpn", ""}  # no deeds, only kinds of messages
 _NUMBERS = {  # m -> action
     number: action
     for action, numbers in {
@@ -118,7 +121,7 @@ _NUMBERS = {  # m -> action
         "malware-info": "123 124 125 159 408 482 793 794 795 796 1154 1155 1559 1560 1561 1562 1654",
         "internal-log-failure": "53 93 94 95 164 573 574 599 600 601 1066 1107 1160 1161 1196 1268 1512 1514 1516 1521",
         "internal-log-success": "4 521 1046 1047 1049 1065 1392 1393 1494 1495 1511 1513 1515 1520",
-        "": "97 346",
+        "web": "97",
     }.items()
     for number in numbers.split()
 }
@@ -129,6 +132,7 @@ _WORDS = re.compile(  # of messages whose number is not above: the first group t
     r"|(?P<attack_blocked>\b(?:attack|spoof|botnet|virus|spyware|intrusion)\b.{0,80}?\b(?:dropped|blocked|prevented))"
     r"|(?P<attack_detected>\battack\b|\bscan\b|\bflood\b|\bspoof|\bbotnet\b|\bvirus\b|\bspyware\b)"
     r"|(?P<packet_dropped>\bdrop(?:ped|s)?\b|\bden(?:y|ied)\b|\bblocked\b)"
+    r"|(?P<vpn>\bIKE|\bIPsec\b|\bVPN\b|\bISAKMP\b)"
 )
 _FIREWALL_ACTIONS = {"forward": "packet-forwarded", "drop": "packet-dropped", "mgmt": "packet-management"}
 
@@ -151,8 +155,8 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
     action = None if mobile or code is None else _NUMBERS.get(code)
     if action is None:
         action = _by_words(message or "")
-    if not action and deed is not None:
-        action = _FIREWALL_ACTIONS.get(deed, "")
+    if action in _UNNAMED and deed is not None:
+        action = _FIREWALL_ACTIONS.get(deed, action)
     dataset, category, types, outcome = _KINDS[action]
     if deed == "drop" and "denied" not in types:
         types = (*types, "denied")
@@ -166,7 +170,7 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
             f"sonicwall.{dataset}",
             category,
             types,
-            action or None,
+            None if action in _UNNAMED else action,
             outcome,
             code or None,
             message or None,

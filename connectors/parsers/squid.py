@@ -75,11 +75,13 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
 
 
 def _access(line: re.Match[str], host: str | None, pid: int | None) -> Event:
-    stamp, _, client, result, status, size, method, target, user, _, _, peer, _, _ = line.groups()
+    stamp, _, client, result, status, size, method, target, user, _, hierarchy, peer, _, _ = line.groups()
     at = float(stamp)
     if not at < EPOCH_S_MAX:
         raise ParseError("no time of a log line")
     domain, port, path = _parts(method, target)
+    if hierarchy is not None and "PARENT" in hierarchy:
+        port = None  # that of the origin; the peer is another proxy
     code = None if status is None or status in _NO_STATUS else int(status)
     denied = "DENIED" in result
     person, group = _user(user)

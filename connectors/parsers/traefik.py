@@ -24,9 +24,7 @@ FIELDS_MAX = 512  # of one line that are kept
 _TAIL = re.compile(r' (\d{1,18}|-) (?:"((?:[^"\\]++|\\.)*+)"|-) (?:"((?:[^"\\]++|\\.)*+)"|-) (\d{1,12})ms$')
 _SNIFF_TAIL = re.compile(r' (?:\d{1,18}|-) (?:"[^"]{0,200}"|-) (?:"[^"]{0,250}"|-) \d{1,12}ms$')
 _SIZE = re.compile(r'(" \d{3} (?:\d+|-)) - "')  # a referrer that was not sent may stand without quotes
-_OWN = re.compile(
-    r'"(?:providerName|routerName|serviceName|entryPointName|middlewareName|middlewareType|serversTransport)":'
-)
+_OWN = re.compile(r'"(?:routerName|entryPointName|middlewareName|serversTransport)":')
 _PORT = re.compile(r":(\d{1,5})$")
 _ABSENT = frozenset({"", "-"})
 _WEB = ("web",)

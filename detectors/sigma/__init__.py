@@ -4,7 +4,7 @@
 that tests all rules for that kind. `correlate` is the stateful half and sees only the hits of rules that correlations name.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from detectors.sigma.values import getter, written
 __all__ = ["Correlation", "Fault", "Rule", "RuleFaults", "RuleSet", "spoken"]
 
 ROUTES_MAX = 4096  # kinds of event remembered; a sender can invent event codes and program names without end
-INDEXED_MIN = 100  # rules on one kind of event from which on an index is faster than running them all
+INDEXED_MIN = 32  # rules on one kind of event from which on an index is faster than running them all
 EXTRA_BYTES_MAX = 512  # of one value that a sentence names
 KEY_BYTES_MAX = 512  # of one key value
 
@@ -67,11 +67,20 @@ class RuleSet:
         self.rules: dict[str, Rule] = {rule.id: rule for rule in rules}
         self.faults = list(faults)
         self._correlator = Correlator(rules)
+        self._above: dict[str, list[Rule]] = {}
+        for rule in rules:
+            if rule.correlation is not None:
+                for below in dict.fromkeys(rule.correlation.rules):
+                    self._above.setdefault(below, []).append(rule)
         self._base = [rule for rule in rules if rule.condition is not None]
         self._plans = [self._plan(rule) for rule in self._base]
         self._texts = Texts()
-        self._conditions = [Condition(number, rule.condition, self._texts) for number, rule in enumerate(self._base)]
-        self._coded = [codes_of(rule.condition) for rule in self._base]
+        self._conditions: list[Condition] = []
+        self._coded: list[frozenset[str]] = []
+        for number, rule in enumerate(self._base):
+            assert rule.condition is not None
+            self._conditions.append(Condition(number, rule.condition, self._texts))
+            self._coded.append(codes_of(rule.condition))
         self._codes = CODES.union(*self._coded)
         self._services = frozenset(rule.service for rule in self._base if rule.service is not None)
         self._products = frozenset(rule.product for rule in self._base if rule.product is not None)
@@ -79,9 +88,20 @@ class RuleSet:
         self._kinds: dict[tuple[Sources, str | None], Callable[[Event], list[int] | None] | None] = {}
 
     @classmethod
-    def load(cls, paths: Sequence[Path], *, strict: bool = True) -> "RuleSet":
-        """Rules from files and folders; raises RuleFaults with all faults, or (not strict) keeps the good rules."""
-        rules, faults = load([Path(path) for path in paths])
+    def load(
+        cls,
+        paths: Sequence[Path],
+        *,
+        strict: bool = True,
+        expansions: Mapping[str, Sequence[str]] | None = None,
+        cache: Path | None = None,
+    ) -> "RuleSet":
+        """Rules from files and folders; raises RuleFaults with all faults, or (not strict) keeps the good rules.
+
+        `expansions` gives the values of each %placeholder% under the modifier `expand`; rules with others are refused.
+        `cache` is a folder in which understood rules are kept for the next start.
+        """
+        rules, faults = load([Path(path) for path in paths], expansions, cache)
         if faults and strict:
             raise RuleFaults(faults)
         return cls(rules, faults)
@@ -105,6 +125,17 @@ class RuleSet:
                     self._note(located, i, event, self._plans[number], folded, taken)
         return list(folded.values())
 
+    def matches(self, event: Event) -> list[str]:
+        """The ids of the rules that one event meets, in the order of the rules; correlations aside."""
+        kind = (event.event_dataset, event.event_code)
+        found = self._routes[kind] if kind in self._routes else self._route(*kind)
+        numbers = found(event) if found is not None else None
+        return [self._base[number].id for number in numbers or ()]
+
+    def unindexed(self) -> list[str]:
+        """The ids of the rules of which no text is necessary: each of them is run on every event of its log source."""
+        return [rule.id for rule, each in zip(self._base, self._conditions, strict=True) if each.need is None]
+
     def correlate(self, store: Store, facts: Sequence[Fact]) -> list[Fact]:
         """The findings of all correlations over these facts, a function of their order and the state in the store."""
         return self._correlator.correlate(store, facts)
@@ -112,10 +143,9 @@ class RuleSet:
     def _plan(self, rule: Rule) -> _Plan:
         alternatives = (rule.entity,) if rule.entity else entity_fields(rule.product, rule.category, rule.service)
         feeds: list[_Feed] = []
-        for outer in self.rules.values():
+        for outer in self._above.get(rule.id, ()):
             spec = outer.correlation
-            if spec is None or rule.id not in spec.rules:
-                continue
+            assert spec is not None
             number = spec.rules.index(rule.id)
             names = sorted(self._named(outer) - set(spec.group_by))
             feeds.append(
@@ -139,9 +169,8 @@ class RuleSet:
         for template in (*rule.reason.values(), rule.title, rule.title_de):
             names.update(PLACEHOLDER.findall(template))
         if rule.correlation is not None:
-            for above in self.rules.values():
-                if above.correlation is not None and rule.id in above.correlation.rules:
-                    names |= self._named(above)
+            for above in self._above.get(rule.id, ()):
+                names |= self._named(above)
         return names - _NUMBERS
 
     def _route(self, dataset: str, code: str | None) -> Callable[[Event], list[int] | None] | None:
@@ -159,7 +188,7 @@ class RuleSet:
                 if not codes:
                     applying.append(condition)
                     continue
-                node = simplify(rule.condition, known_code)
+                node = simplify(condition.node, known_code)
                 if not isinstance(node, Const) or node.value:
                     applying.append(Condition(condition.number, node, self._texts))
             self._kinds[told, known_code] = self._matcher(applying)

@@ -7,14 +7,14 @@ lasts it updates its count at most once per key and minute.
 
 import bisect
 import math
-import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from detectors.facts import EVIDENCE_MAX, Entity, Evidence, Fact, Store, Table
-from detectors.sigma.loader import Correlation, Rule
+from detectors.sigma.rules import Correlation, Rule
+from detectors.sigma.values import COMPARE
 
 KEYS_MAX = 100_000  # windows kept per correlation
 ENTRIES_MAX = 10_000  # hits kept per window; beyond it the window is coarser and says so ("saturated")
@@ -22,15 +22,6 @@ ENTITIES_MAX = 16  # entities named by one finding
 LATE_ENDPOINTS_MAX = 32  # windows looked at again when one late hit arrives
 FUTURE_MAX_MINUTES = 6  # a hit dated further ahead than this drops nothing from its window
 JOIN = "\x1f"  # between the values of one key
-
-_COMPARE: dict[str, Callable[[float, float], bool]] = {
-    "gte": operator.ge,
-    "gt": operator.gt,
-    "lte": operator.le,
-    "lt": operator.lt,
-    "eq": operator.eq,
-    "neq": operator.ne,
-}
 
 
 class Window(msgspec.Struct, array_like=True):
@@ -156,7 +147,7 @@ def _add(spec: Correlation, window: Window, numbers: tuple[int, ...], fact: Fact
     ends = _endpoints(spec, window, time) if late else (time,)
     for end in ends:
         measured = _measure(spec, window, end)
-        if measured is None or not all(_COMPARE[op](measured, limit) for op, limit in spec.conditions):
+        if measured is None or not all(COMPARE[op](measured, limit) for op, limit in spec.conditions):
             continue
         continues = window.spoken is not None and abs(end - window.spoken) <= spec.window_s
         window.spoken = end if window.spoken is None or not continues else max(window.spoken, end)
@@ -295,15 +286,38 @@ def _measure(spec: Correlation, window: Window, end: float) -> float | None:
 
 
 def _ordered(spec: Correlation, window: Window, start: float, end: float) -> float | None:
-    """The number of rules when they were hit in their order within the window: each as late as the next one allows."""
-    at = end
-    for number in range(len(spec.rules) - 1, -1, -1):
+    """How many of the rules were hit in their order within the window; None where an expression over them does not hold."""
+
+    def hit(number: int, since: float) -> float:
+        """The first time at which a rule is hit from a moment on, infinite where it is not."""
         times = window.times.get(number, [])
-        place = bisect.bisect_right(times, at)
-        if not place or times[place - 1] < start:
-            return None
-        at = times[place - 1]
-    return len(spec.rules)
+        place = bisect.bisect_left(times, since)
+        return times[place] if place < len(times) and times[place] <= end else math.inf
+
+    if spec.expression is not None:
+        return len(spec.rules) if _completed(spec.expression, start, hit, start) <= end else None
+    reached = [start]  # reached[n]: the earliest time at which n rules have been hit one after the other
+    for number in range(len(spec.rules)):
+        extended = hit(number, reached[-1])
+        for count in range(len(reached) - 1, 0, -1):
+            reached[count] = min(reached[count], hit(number, reached[count - 1]))
+        if extended <= end:
+            reached.append(extended)
+    return len(reached) - 1
+
+
+def _completed(expression: Any, since: float, hit: Callable[[int, float], float], start: float) -> float:
+    """The earliest time at which an expression holds from a moment on, its parts in the order in which they are written."""
+    if isinstance(expression, int):
+        return hit(expression, since)
+    kind, *args = expression
+    if kind == "not":  # nowhere in the window
+        return since if _completed(args[0], start, hit, start) == math.inf else math.inf
+    if kind == "or":
+        return min(_completed(arg, since, hit, start) for arg in args)
+    for arg in args:
+        since = _completed(arg, since, hit, start)
+    return since
 
 
 def _holds(expression: Any, seen: set[int]) -> bool:

@@ -8,10 +8,11 @@ turn up are run. Which texts are picked never changes what is found.
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
 
 from connectors.events import Event
 from detectors.sigma.generate import Probe, checker, generate, prober
-from detectors.sigma.literals import Choice, Texts, Wanted, choose, fold, texts_of
+from detectors.sigma.literals import Choice, Need, Texts, Wanted, choose, fold, texts_of
 from detectors.sigma.scan import MEMO_CHARS_MAX, MEMO_MAX, Scanner
 from detectors.sigma.tree import Node, has_keywords
 from detectors.sigma.values import ABSENT, SEPARATOR, Many, getter, keywords, own_values, text
@@ -30,21 +31,22 @@ _PLAIN = re.compile(r"[a-z0-9 _:.,;=@()-]+")  # no notation of lines writes thes
 class Condition:
     """One rule's condition and what is derived from it on demand; shared by the kinds of event it applies to."""
 
-    __slots__ = ("_check", "keyword", "need", "node", "number")
-
     def __init__(self, number: int, node: Node, texts: Texts) -> None:
         self.number = number
         self.node = node
-        self.need = texts.need(node)
-        self.keyword = has_keywords(node)
-        self._check: Callable[[Event], bool] | None = None
+        self._texts = texts
 
-    @property
+    @cached_property
+    def need(self) -> Need | None:
+        return self._texts.need(self.node)
+
+    @cached_property
+    def keyword(self) -> bool:
+        return has_keywords(self.node)
+
+    @cached_property
     def check(self) -> Callable[[Event], bool]:
-        check = self._check
-        if check is None:
-            check = self._check = checker(self.node)
-        return check
+        return checker(self.node)
 
 
 class Table:
@@ -61,8 +63,8 @@ class Table:
                 place[("contains", "startswith", "endswith").index(each.op)].extend(sorted(numbers))
         self._within = [(value, *map(tuple, lists)) for value, lists in within.items()]
         self._scanner = Scanner(list(within)) if within else None
-        self._memo: dict[str, Numbers] = {}
-        self.remembered: Callable[[str], Numbers | None] = self._memo.get
+        self.memo: dict[str, Numbers] = {}
+        self.remembered: Callable[[str], Numbers | None] = self.memo.get
 
     def of_text(self, value: str) -> Numbers:
         """The numbers that a text brings up, each once and in order."""
@@ -79,9 +81,9 @@ class Table:
                     found.update(last)  # type: ignore[arg-type]
             numbers = tuple(sorted(found)) if found else _NONE
         if len(value) <= MEMO_CHARS_MAX:
-            if len(self._memo) >= MEMO_MAX:
-                self._memo.clear()
-            self._memo[value] = numbers
+            if len(self.memo) >= MEMO_MAX:
+                self.memo.clear()
+            self.memo[value] = numbers
         return numbers
 
     def of_other(self, value: object) -> Numbers:
@@ -156,9 +158,10 @@ class Index:
                 fields.setdefault(wanted.field, {}).setdefault(wanted, []).append(number)
         words = fields.pop("", None)
         self._keywords = Keywords(words) if words else None
-        self.fields = tuple(sorted(fields))
-        tables = [(field, Table(fields[field])) for field in self.fields]
-        self.probe = prober([Probe(field, table.remembered, table.of_text, table.of_other) for field, table in tables])
+        self.tables = {field: Table(fields[field]) for field in sorted(fields)}
+        self.probe = prober(
+            [Probe(field, table.remembered, table.of_text, table.of_other) for field, table in self.tables.items()]
+        )
 
     def _choose(self, seen: Mapping[int, float]) -> dict[int, Choice]:
         """The necessary texts of each rule that has some."""

@@ -4,9 +4,9 @@ A rule names product, category and service; a parser names a dataset and an even
 """
 
 import re
+from functools import cache
 
 import msgspec
-from sigma.pipelines.common import windows_logsource_mapping
 
 from connectors.windows_events import DATASET_OF_CHANNEL
 
@@ -76,8 +76,11 @@ OTHER_CODE = "\x00other"  # stands for every event code that no rule names
 _NO_WORD = re.compile(r"[^a-z0-9]+")
 
 
+@cache
 def _services() -> dict[str, frozenset[str]]:
     """The Sigma services by our name of a Windows channel (its last part in small letters), from pySigma's own table."""
+    from sigma.pipelines.common import windows_logsource_mapping  # slow to import
+
     found: dict[str, set[str]] = {}
     for service, channels in windows_logsource_mapping.items():
         for channel in [channels] if isinstance(channels, str) else channels:
@@ -88,7 +91,6 @@ def _services() -> dict[str, frozenset[str]]:
     return {name: frozenset(services) for name, services in found.items()}
 
 
-_SERVICES = _services()
 _FORTIGATE = {"traffic": ("firewall",), "utm": ("firewall", "proxy"), "vpn": ("vpn", "authentication"), "event": ()}
 _CISCO_ASA = {
     "firewall": ("firewall",),
@@ -134,7 +136,7 @@ def sources(dataset: str, code: str | None) -> Sources:
     products, categories, services = {module}, set[str](), {kind}
     if module == "windows":
         kind = kind.replace("powershell_operational", "powershell")
-        services |= {kind, kind.replace("_", "-"), *_SERVICES.get(kind, ())}
+        services |= {kind, kind.replace("_", "-"), *_services().get(kind, ())}
         categories.update(_WINDOWS.get(kind, {}).get(code or "", ()))
         if kind == "powershell_classic" and code != "800":
             services.add("powershell-classic")

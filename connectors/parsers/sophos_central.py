@@ -1,0 +1,145 @@
+"""Sophos Central: alerts and events of endpoint, server and e-mail protection, as the SIEM integration fetches them (JSON).
+
+Sophos' own keys stay in `fields`; `event.code` is Sophos' type (`Event::Endpoint::Threat::Detected`).
+"""
+
+from collections.abc import Sequence
+
+from connectors import json_log
+from connectors.events import Event, Lazy, Origin, ParseError
+from connectors.json_log import Log, account, address, first, flat, moment, number, part, port, program, stated
+
+NAME = "sophos_central"
+
+_LISTS = ("items", "value", "records")
+
+Meaning = tuple[str, tuple[str, ...], tuple[str, ...]]
+# Parts of the type, the most telling first -> kind, category, type.
+_KINDS: tuple[tuple[str, Meaning], ...] = (
+    ("::UserAutoCreated", ("iam", ("iam",), ("user", "creation"))),
+    ("::Endpoint::User", ("iam", ("iam",), ("user", "change"))),
+    ("::ADSync", ("iam", ("iam",), ("info",))),
+    ("::CoreAmsi", ("threat", ("malware",), ("info",))),
+    ("::CoreHmpa", ("threat", ("malware",), ("info",))),
+    ("::CoreIps", ("threat", ("intrusion_detection", "network"), ("info",))),
+    ("::HmpaC", ("threat", ("malware",), ("info",))),
+    ("::HmpaExploit", ("threat", ("malware",), ("info",))),
+    ("::Threat::", ("threat", ("malware",), ("info",))),
+    ("::CoreClean", ("threat", ("malware",), ("info",))),
+    ("::CoreDetection", ("threat", ("malware",), ("info",))),
+    ("::CoreOutbreak", ("threat", ("malware",), ("info",))),
+    ("::CoreRestore", ("threat", ("malware",), ("info",))),
+    ("::SavScan", ("scan", ("malware",), ("info",))),
+    ("::WebControl", ("web", ("web",), ("denied",))),
+    ("::WebFiltering", ("web", ("web",), ("denied",))),
+    ("::Application", ("application", ("process",), ("denied",))),
+    ("::Device", ("device", ("host",), ("denied",))),
+    ("::DataLoss", ("dlp", ("file",), ("info",))),
+    ("::Registered", ("agent", ("host",), ("info",))),
+    ("::Update", ("agent", ("package",), ("change",))),
+    ("::Firewall", ("firewall", ("network",), ("info",))),
+    ("::Isolat", ("agent", ("configuration",), ("change",))),
+)
+_AGENT: Meaning = ("agent", ("host",), ("info",))
+_LETTING = ("Allow", "Alert", "Detected", "Warn")
+_SEVERITIES = {"none": 0, "low": 30, "medium": 50, "high": 70, "critical": 90}
+_TIMES = ("when", "created_at", "event_time", "end", "rt")
+
+
+def sniff(text: str) -> bool:
+    if '"Event::' not in text and '"event_service_event_id"' not in text:
+        return False
+    return '"customer_id"' in text or '"endpoint_id"' in text or '"severity"' in text
+
+
+def parse(text: str, origin: Origin) -> Sequence[Event]:
+    found, damaged = json_log.logs(text, _LISTS)
+    events = [
+        _event(log, text, origin, damaged)
+        for log in found
+        if "when" in log or "event_service_event_id" in log or str(log.get("type")).startswith("Event::")
+    ]
+    if not events:
+        raise ParseError("no Sophos Central alert or event: neither a time nor a type of theirs")
+    return events
+
+
+def _event(log: Log, text: str, origin: Origin, damaged: bool) -> Event:
+    data = part(log, "data")
+    code = first(log, "type")
+    kind, category, types = next((meaning for said, meaning in _KINDS if said in (code or "")), _AGENT)
+    if types == ("denied",) and any(word in (code or "") for word in _LETTING):
+        types = ("info",)
+    intrusion = part(data, "ips_threat") or part(log, "ips_threat_data")
+    exploit, script = part(data, "hmpa_exploit"), part(log, "amsi_threat_data")
+    who = first(log, "source", "suser") or first(data, "user_name")
+    user, domain = (None, None) if who is None else account(who.lstrip("\\"))
+    source = first(part(data, "source_info"), "ip") or first(part(log, "source_info"), "ip")
+    sides = [
+        (address(source), port(intrusion.get("local_port", intrusion.get("localPort")))),
+        (
+            address(first(intrusion, "remote_ip", "remoteIp")),
+            port(intrusion.get("remote_port", intrusion.get("remotePort"))),
+        ),
+    ]
+    if "Inbound" in (code or ""):  # the other end began
+        sides.reverse()
+    process = first(exploit, "process_name") or first(script, "processName")
+    path = first(exploit, "process_path") or first(script, "processPath")
+    said = first(log, "description", "name", "message")
+    return Event(
+        moment(log, _TIMES, 0.0) or json_log.head(text, origin)[0],
+        NAME,
+        f"sophos_central.{kind}",
+        category,
+        types,
+        first(log, "name") or code,
+        None,
+        code,
+        said,
+        first(log, "location", "dhost"),
+        user or None,
+        domain,
+        *sides[0],
+        None,
+        *sides[1],
+        None,
+        None,
+        process or first(intrusion, "executable_name", "executableName") or program(path),
+        number(exploit.get("process_pid"))
+        or number(intrusion.get("executable_pid"))
+        or number(intrusion.get("executablePid")),
+        path or first(intrusion, "executable_path", "executablePath"),
+        file_path=_file(log, data),
+        fields=Lazy(_fields, log, data, damaged),
+    )
+
+
+def _file(log: Log, data: Log) -> str | None:
+    for about in (log, data):
+        items = part(about, "core_remedy_items")
+        path = first(part(items, "items"), "descriptor")
+        if path is not None and first(part(items, "items"), "type") == "file":
+            return path
+    return None
+
+
+def _fields(log: Log, data: Log, damaged: bool) -> Log:
+    kind = str(log.get("type"))
+    fields = flat(log, NAME)
+    return fields | stated(
+        event__kind="alert" if "data" in log or "Threat" in kind or "Core" in kind else None,
+        event__id=first(log, "id", "event_service_event_id"),
+        event__severity=_SEVERITIES.get(str(log.get("severity")).lower()),
+        event__provider=first(log, "product"),
+        rule__name=first(log, "threat") or first(data, "threat_name"),
+        user__id=first(log, "user_id"),
+        host__id=first(log, "endpoint_id") or first(data, "endpoint_id"),
+        host__os__type=first(data, "endpoint_platform"),
+        process__hash__sha256=first(log, "appSha256"),
+        process__parent__executable=first(part(log, "amsi_threat_data"), "parentProcessPath"),
+        organization__id=first(log, "customer_id"),
+        group__name=first(log, "group"),
+        observer__vendor="Sophos",
+        shield__truncated=damaged or None,
+    )

@@ -1,0 +1,83 @@
+"""What a loaded rule is, and what of its own words alerts may say."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from detectors.sigma.tree import Node
+
+PLACEHOLDER = re.compile(r"\{([A-Za-z0-9_.@-]{1,100})\}")
+
+
+def spoken(template: str, values: Mapping[str, str]) -> str:
+    """A title or reason with its placeholders filled, each once: what a log line says is never read as a placeholder."""
+    return PLACEHOLDER.sub(lambda found: values.get(found[1], "?"), template)
+
+
+class Correlation(msgspec.Struct, frozen=True):
+    """What a correlation counts. `rules` are rule ids; `groups` and `items` give the field names per rule, in parallel."""
+
+    type: str
+    rules: tuple[str, ...]
+    window_s: float
+    group_by: tuple[str, ...]
+    groups: tuple[tuple[str, ...], ...]
+    items: tuple[str, ...]
+    conditions: tuple[tuple[str, float], ...]
+    percentile: int
+    expression: Any  # nested ("and"|"or"|"not", ...) over numbers of `rules`, or None
+
+
+class Rule(msgspec.Struct, frozen=True):
+    """A loaded rule or correlation with what alerts say about it. `alerts` is false for mere parts of correlations."""
+
+    id: str
+    name: str
+    title: str
+    title_de: str
+    kind: str  # rule | correlation
+    level: str
+    status: str
+    description: str
+    author: str
+    tags: tuple[str, ...]
+    attack: tuple[str, ...]  # technique and tactic ids
+    falsepositives: tuple[str, ...]
+    path: str
+    line: int
+    version: str  # sha256 of the content
+    reason: Mapping[str, str]  # sentence templates by language
+    entity: tuple[str, ...]
+    alerts: bool
+    product: str | None
+    category: str | None
+    service: str | None
+    fields: frozenset[str]
+    condition: Node | None  # None for a correlation
+    correlation: Correlation | None
+    tests: tuple[Mapping[str, Any], ...]
+
+
+class Filter(msgspec.Struct, frozen=True):
+    """What narrows the rules that it names, or all rules of its log source."""
+
+    targets: tuple[str, ...] | None  # ids or names; None for any
+    product: str | None
+    category: str | None
+    service: str | None
+    condition: Node
+    version: str
+
+
+class Draft(msgspec.Struct):
+    """A document whose references to others are still names, with the lines that faults found later are about."""
+
+    rule: Rule | None  # None for a filter
+    label: str
+    lines: dict[str, int]
+    references: tuple[str, ...] = ()
+    generate: bool = False
+    filter: Filter | None = None
+    path: str = ""

@@ -1,0 +1,375 @@
+"""The index beside an evaluator that knows nothing of it: the same rules found on any event, whatever the index picked."""
+
+import json
+import operator
+from collections.abc import Callable, Iterable
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+import pytest
+import re2
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from connectors.events import Event
+from detectors.sigma import literals, scan
+from detectors.sigma.generate import checker, generate
+from detectors.sigma.index import Condition, Index
+from detectors.sigma.literals import Texts, required
+from detectors.sigma.scan import Scanner
+from detectors.sigma.tree import (
+    And,
+    Compare,
+    Const,
+    Exists,
+    Network,
+    Node,
+    Not,
+    Null,
+    Or,
+    Pattern,
+    Present,
+    Reference,
+    Text,
+)
+
+# --- what a condition means, spelled out ------------------------------------------------------------------------------
+
+
+def texts(value: Any) -> list[str]:
+    if value is None:
+        return []
+    if isinstance(value, bool):
+        return [str(value).lower()]
+    if isinstance(value, list):
+        return [text for each in value for text in texts(each)]
+    return [str(value)]
+
+
+def is_null(value: Any) -> bool:
+    return value is None or value == [] or (isinstance(value, list) and None in value)
+
+
+def compared(text: str, op: str, wanted: str) -> bool:
+    return {
+        "equals": text == wanted,
+        "contains": wanted in text,
+        "startswith": text.startswith(wanted),
+        "endswith": text.endswith(wanted),
+    }[op]
+
+
+def searched(regex: str, text: str) -> bool:
+    options = re2.Options()
+    options.log_errors = False
+    whole = text.encode("utf-8", "replace").decode()
+    found = re2.search(regex, whole, options=options) is not None
+    return found or ("$" in regex and whole.endswith("\n") and re2.search(regex, whole[:-1]) is not None)
+
+
+def number(value: Any) -> float | None:
+    if isinstance(value, bool) or value is None or isinstance(value, list):
+        return None
+    try:
+        return float(value)
+    except ValueError:
+        return None
+
+
+def naive(node: Node, fields: dict[str, Any]) -> bool:
+    def all_texts() -> list[str]:
+        return [text for value in fields.values() for text in texts(value)]
+
+    match node:
+        case Const(value):
+            return value
+        case And(args):
+            return all(naive(arg, fields) for arg in args)
+        case Or(args):
+            return any(naive(arg, fields) for arg in args)
+        case Not(arg):
+            return not naive(arg, fields)
+        case Text(field, op, value, cased):
+            found = texts(fields.get(field)) if field else all_texts()
+            return any(compared(text if cased else text.lower(), op, value) for text in found)
+        case Pattern(field, regex, raw, _):
+            found = texts(fields.get(field)) if field else all_texts()
+            return any(searched(regex, text if raw else text.lower()) for text in found)
+        case Null(field):
+            return is_null(fields.get(field))
+        case Present(field):
+            return any(True for _ in texts(fields.get(field)))
+        case Exists(field, wanted):
+            return (field in fields) is wanted
+        case Compare(field, op, limit):
+            held = fields.get(field)
+            values = held if isinstance(held, list) else [held]
+            test: Callable[[float, float], bool] = {"gt": operator.gt, "lte": operator.le}[op]
+            return any((known := number(each)) is not None and test(known, limit) for each in values)
+        case Reference(field, other, "equals"):
+            mine, theirs = texts(fields.get(field)), texts(fields.get(other))
+            return any(a.lower() == b.lower() for a in mine for b in theirs)
+        case Network(field, network):
+            return any(inside(text, network) for text in texts(fields.get(field)))
+    raise AssertionError(node)
+
+
+def inside(text: str, network: str) -> bool:
+    try:
+        return ip_address(text) in ip_network(network)
+    except ValueError:
+        return False
+
+
+# --- random events and rules ------------------------------------------------------------------------------------------
+
+# words that meet each other often, with letters whose small form is another letter, or two, or hangs on the neighbour
+WORDS = ["abc", "bcab", "ABC", " s", "\u017fab", "Kbc", "\u212abc", "İ", "ß", "ΑΣ", "\n", "\ud800", "/", "\\", '"', "7"]
+values = st.lists(st.sampled_from(WORDS), max_size=4).map("".join)
+any_value = st.one_of(
+    values,
+    values,
+    st.sampled_from([None, True, 7, 4624, "192.0.2.9", "-", ""]),
+    st.lists(st.one_of(values, st.none()), max_size=3),
+)
+NAMES = ["A", "B", "C"]
+events = st.dictionaries(st.sampled_from(NAMES), any_value, max_size=3)
+plain = st.lists(st.sampled_from([word for word in WORDS if word != "\ud800"]), min_size=1, max_size=3).map("".join)
+pieces = st.sampled_from(
+    [
+        *(
+            "abc",
+            "bcab",
+            "ABC",
+            "s",
+            "\u017f",
+            "K",
+            " ",
+            "(?:abc|bcab)",
+            "(abc|s)",
+            "(?:abc| sab|Kbc)",
+            "[ab]+",
+            "(?:abc){2}",
+        ),
+        *("abc?", "(?:abc)*", "(?:bcab)+?", "(?i:aBc)", ".", "\\w+", "^", "$", "\\\\", "[^a]", "(?:abc|)", "a{2,}"),
+    ]
+)
+regexes = st.tuples(st.sampled_from(["", "(?i)", "(?s)", "(?m)"]), st.lists(pieces, min_size=1, max_size=4)).map(
+    lambda parts: parts[0] + "".join(parts[1])
+)
+field = st.sampled_from([*NAMES, *NAMES, ""])
+named = st.sampled_from(NAMES)
+
+
+@st.composite
+def leaves(draw: st.DrawFn) -> Node:
+    kind = draw(st.integers(0, 11))
+    name = draw(field)
+    if kind <= 5:
+        cased = draw(st.booleans()) and draw(st.booleans())
+        value = draw(plain)
+        op: Any = draw(st.sampled_from(["equals", "contains", "startswith", "endswith"])) if name else "contains"
+        return Text(name, op, value if cased else value.lower(), cased)
+    if kind <= 7:
+        return Pattern(name, draw(regexes), raw=True)
+    if kind == 8:
+        first, last = draw(plain).lower(), draw(plain).lower()
+        body = f"(?s)\\A(?:{re2.escape(first)}.*{re2.escape(last)})\\z"
+        return Pattern(draw(named), body, raw=False, gate=max(first, last, key=len))
+    one = draw(named)
+    if kind == 9:
+        presence: list[Node] = [Null(one), Present(one), Exists(one, wanted=True), Exists(one, wanted=False)]
+        return draw(st.sampled_from(presence))
+    if kind == 10:
+        others: list[Node] = [Compare(one, "gt", 7), Compare(one, "lte", 7), Network(one, "192.0.2.0/24")]
+        return draw(st.sampled_from(others))
+    return Reference(one, draw(named), "equals")
+
+
+conditions = st.recursive(
+    leaves(),
+    lambda inner: st.one_of(
+        st.lists(inner, min_size=1, max_size=4).map(lambda args: And(tuple(args))),
+        st.lists(inner, min_size=1, max_size=4).map(lambda args: Or(tuple(args))),
+        inner.map(Not),
+    ),
+    max_leaves=8,
+)
+
+
+class Lined(dict[str, Any]):
+    """Fields that know the line they came from."""
+
+    @property
+    def line(self) -> str:
+        return json.dumps(dict(self), ensure_ascii=False)
+
+
+class Escaped(dict[str, Any]):
+    """The same from a shipper that writes every letter beyond ASCII as an escape."""
+
+    @property
+    def line(self) -> str:
+        return json.dumps(dict(self))
+
+
+def event_of(fields: dict[str, Any]) -> Event:
+    return Event(0.0, "ecs", "ecs.test", fields=fields)
+
+
+def differences(nodes: list[Node], samples: list[dict[str, Any]]) -> Iterable[str]:
+    registry = Texts()
+    rules = [Condition(at, node, registry) for at, node in enumerate(nodes)]
+    indexes = [Index(rules, registry, sample_events=0), Index(rules, registry, sample_events=2)]
+    together = generate(list(enumerate(nodes)))
+    checks = [checker(node) for node in nodes]
+    for _ in range(2):  # the second time many answers are remembered
+        for fields in samples:
+            wanted = [at for at, node in enumerate(nodes) if naive(node, fields)]
+            for kind in (dict, Lined, Escaped):
+                event = event_of(kind(fields))
+                for index in indexes:
+                    if (index.matches(event) or []) != wanted:
+                        yield f"index: {nodes} {fields}"
+                if (together(event) or []) != wanted or [
+                    at for at, check in enumerate(checks) if check(event)
+                ] != wanted:
+                    yield f"generated: {nodes} {fields}"
+
+
+@settings(max_examples=250, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(st.lists(conditions, min_size=1, max_size=8), st.lists(events, min_size=1, max_size=6))
+def test_index_finds_what_running_every_rule_finds(nodes: list[Node], samples: list[dict[str, Any]]) -> None:
+    assert not list(differences(nodes, samples))
+
+
+def unsound_not(self: Texts, node: Node) -> Any:
+    """Takes what stands under a NOT for necessary."""
+    return SOUND(self, node.arg if isinstance(node, Not) else node)
+
+
+def unsound_or(self: Texts, node: Node) -> Any:
+    """Takes one branch of an OR for necessary."""
+    return SOUND(self, node.args[0] if isinstance(node, Or) else node)
+
+
+SOUND = Texts.need
+
+
+@pytest.mark.parametrize("planted", [unsound_not, unsound_or])
+def test_a_planted_unsound_literal_is_caught(monkeypatch: pytest.MonkeyPatch, planted: Any) -> None:
+    monkeypatch.setattr(Texts, "need", planted)
+    with pytest.raises(BaseException, match=r"index: ") as caught:  # noqa: PT012 -- the search itself is what raises
+
+        @settings(
+            max_examples=400,
+            deadline=None,
+            derandomize=True,
+            database=None,
+            phases=[Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        )
+        @given(st.lists(conditions, min_size=1, max_size=8), st.lists(events, min_size=1, max_size=6))
+        def search(nodes: list[Node], samples: list[dict[str, Any]]) -> None:
+            for difference in differences(nodes, samples):
+                raise AssertionError(difference)
+
+        search()
+    assert caught.type is not KeyboardInterrupt
+
+
+def test_a_planted_unsound_reading_of_expressions_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert list(differences([Pattern("A", "(?i)abcs", raw=True)], [{"A": "ABC\u017f"}])) == []
+    monkeypatch.setattr("detectors.sigma.index.fold", lambda low: low)
+    assert list(differences([Pattern("A", "(?i)abcs", raw=True)], [{"A": "ABC\u017f"}]))
+
+
+# --- the parts --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("regex", "sets"),
+    [
+        ("abc", [{"abc"}]),
+        ("ABC.*def", [{"abc"}, {"def"}]),
+        ("(?:abc|def)x", [{"abc", "def"}, {"x"}]),
+        ("abc?", [{"ab"}]),
+        ("(abc)*", []),
+        ("(abc)+", [{"abc"}]),
+        ("abc|d", [{"abc", "d"}]),
+        ("abc|.*", []),
+        ("[abc]def", [{"def"}]),
+        ("a[[:alpha:]]b", []),
+        ("x{,3}abc", []),
+        (r"\Qabc\E", []),
+        ("äbc", [{"bc"}]),
+        (r"\bcmd\.exe\b", [{"cmd.exe"}]),
+        ("a" * 5000, []),
+    ],
+)
+def test_what_an_expression_requires(regex: str, sets: list[set[str]]) -> None:
+    assert sorted(map(sorted, required(regex))) == sorted(map(sorted, sets))
+
+
+@pytest.mark.parametrize("library", ["both", "without hyperscan", "without either"])
+def test_scanners_find_the_same(monkeypatch: pytest.MonkeyPatch, library: str) -> None:
+    if library != "both":
+        monkeypatch.setattr(scan, "_hyperscan", None)
+    if library == "without either":
+        monkeypatch.setattr(scan, "_ahocorasick", None)
+    monkeypatch.setattr(scan, "LONG_SEEN_MIN", 1)
+    monkeypatch.setattr(scan, "PIECE_CHARS", 1500)
+    words = [f"w{n}x" for n in range(90)] + ["überall", "w1", "a\\b|c", "(.*)"]
+    for few in (words, words[:20], words[-4:]):
+        scanner = Scanner(few)
+        for value in (
+            "",
+            "w1x",
+            "xx w77x Überall überall",
+            "a\\b|c",
+            "\ud800w3x",
+            "y" * 1497 + "w42x" + "z" * 3000,
+            "(.*)" * 900,
+        ):
+            wanted = {at for at, word in enumerate(few) if word in value}
+            for _ in range(3):
+                assert set(scanner.found(value)) == wanted, (library, value[:20])
+
+
+def test_the_sample_changes_what_is_asked_for_and_not_what_is_found() -> None:
+    registry = Texts()
+    node = And((Text("A", "contains", "common part"), Text("B", "equals", "rare")))
+    index = Index([Condition(0, node, registry)], registry, sample_events=20)
+    before = index.choices[0].texts
+    common = event_of({"A": "a common part of all", "B": "usual"})
+    swapped = And((Text("A", "contains", "a long text that never comes"), Text("B", "equals", "usual")))
+    other = Index([Condition(0, swapped, registry)], registry, sample_events=20)
+    for _ in range(20):
+        assert index.matches(common) is None
+        assert other.matches(common) is None
+    assert [registry.wanted[at].field for at in index.choices[0].texts] == ["B"]
+    assert [registry.wanted[at].field for at in other.choices[0].texts] == ["A"]
+    assert before
+    assert index.matches(event_of({"A": "a common part", "B": "RARE"})) == [0]
+    assert index.probe(common) == ()
+
+
+def test_remembered_values_stay_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("detectors.sigma.index.MEMO_MAX", 50)
+    registry = Texts()
+    index = Index([Condition(0, Text("A", "contains", "needle"), registry)], registry, sample_events=5)
+    for at in range(400):
+        assert index.matches(event_of({"A": f"value {at}"})) is None
+        assert index.matches(event_of({"A": f"{'long ' * 100}needle {at}"})) == [0]
+    table = index.tables["A"]
+    assert 0 < len(table.memo) <= 50
+    assert max(map(len, table.memo)) <= scan.MEMO_CHARS_MAX
+
+
+def test_a_rule_with_too_many_alternatives_is_run_on_every_event(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(literals, "ALTERNATIVES_MAX", 10)
+    registry = Texts()
+    node = Or(tuple(Text("A", "contains", f"word{n}") for n in range(11)))
+    index = Index([Condition(0, node, registry)], registry, sample_events=0)
+    assert index.choices == {}
+    assert index.matches(event_of({"A": "a word7"})) == [0]
