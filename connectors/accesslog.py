@@ -11,6 +11,7 @@ from connectors.clock import MONTHS
 from connectors.envelope import peel
 from connectors.events import Event, Origin, ParseError
 
+ADDRESS_CHARS_MAX = 64  # no address is longer, not even one with a zone
 TIMES_MAX = (
     4096  # texts of times remembered (they state their zone, so they mean the same for every source), and addresses
 )
@@ -244,14 +245,19 @@ def _client(left: str, fields: dict[str, Any]) -> str | None:
 
 
 def is_address(text: str) -> bool:
-    known = _GLOBAL.get(text, 0)
-    if known == 0:
-        if len(_GLOBAL) >= TIMES_MAX:
-            _GLOBAL.clear()
-        try:
-            known = _GLOBAL[text] = ip_address(text).is_global
-        except ValueError:
-            known = _GLOBAL[text] = None
+    if len(text) > ADDRESS_CHARS_MAX:
+        return False
+    try:
+        return _GLOBAL[text] is not None
+    except KeyError:
+        pass
+    if len(_GLOBAL) >= TIMES_MAX:
+        _GLOBAL.clear()
+    try:
+        known: bool | None = ip_address(text).is_global
+    except ValueError:
+        known = None
+    _GLOBAL[text] = known
     return known is not None
 
 

@@ -73,6 +73,8 @@ def head(text: str, origin: Origin) -> tuple[float, str | None]:
 
 def found(log: Log, path: str) -> Any:
     """What stands at a dotted path, None where nothing does; of a list the first element counts."""
+    if "." not in path:
+        return log.get(path)
     here: Any = log
     for key in path.split("."):
         if type(here) is list:
@@ -120,7 +122,11 @@ def texts(value: Any) -> list[str]:
 def first(log: Log, *keys: str) -> str | None:
     """The first of these keys whose text says something."""
     for key in keys:
-        if (value := text_of(log.get(key))) is not None:
+        value = log.get(key)
+        if type(value) is str:
+            if value not in ABSENT:
+                return value
+        elif value is not None and (value := text_of(value)) is not None:
             return value
     return None
 

@@ -26,20 +26,8 @@ AUTO = "auto"
 REPLACED = "shield.decoded_with_replacement"
 # `auto` asks from the most telling format to the most general; parsers not named here come between.
 SPECIFIC = (
-    *(
-        "wazuh",
-        "mssql",
-        "sysmon_linux",
-        "windows",
-        "cef",
-        "leef",
-        "fortigate",
-        "cisco_ftd",
-        "cisco_asa",
-        "iptables",
-        "nginx",
-        "apache",
-    ),
+    *("wazuh", "mssql", "sysmon_linux", "windows", "cef", "leef", "fortigate", "cisco_ftd", "cisco_asa", "iptables"),
+    *("modsecurity", "traefik", "squid", "haproxy", "nginx", "apache"),
     *("sophos_utm", "sophos_xg", "watchguard", "juniper_srx", "barracuda"),
 )
 GENERAL = ("gelf", "ecs", "linux_auth", "kv", "syslog")

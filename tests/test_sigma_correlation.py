@@ -10,7 +10,7 @@ import yaml
 
 from connectors.events import Event
 from detectors.facts import Evidence, Fact, Located
-from detectors.sigma import RuleSet, spoken
+from detectors.sigma import RuleFaults, RuleSet, spoken
 from detectors.sigma.rule_tests import MemoryStore, event_of
 
 BASE = [
@@ -166,6 +166,69 @@ def test_temporal_ordered_goes_by_event_time(tmp_path: Path) -> None:
     )
     assert run(rules, [event(0, "k0"), *[event(1 + n, "k2") for n in range(5)], event(10, "k1"), event(20, "k2")])
     assert not run(rules, [event(0, "k0"), event(30, "k1"), event(61, "k2")])
+
+
+@pytest.mark.parametrize(
+    ("condition", "kinds", "wanted"),
+    [
+        ("r0 and r1", "01", True),
+        ("r0 and r1", "10", False),
+        ("r0 and r1", "101", True),
+        ("r1 and r0", "10", True),
+        ("r0 and (r1 or r2)", "02", True),
+        ("r0 and (r1 or r2)", "20", False),
+        ("(r0 or r1) and r2", "12", True),
+        ("(r0 and r1) or r2", "2", True),
+        ("r0 and r1 and not r2", "01", True),
+        ("r0 and r1 and not r2", "021", False),
+        ("r0 and r1 and not r2", "201", False),
+    ],
+)
+def test_ordered_expression(tmp_path: Path, condition: str, kinds: str, wanted: bool) -> None:
+    named = sorted({word for word in condition.replace("(", " ").replace(")", " ").split() if word[1:].isdigit()})
+    rules = build(tmp_path, {"type": "temporal_ordered", "rules": named, "condition": condition})
+    found = run(rules, [event(at, f"k{kind}") for at, kind in enumerate(kinds)])
+    assert bool(found) is wanted
+
+
+def test_expressions_of_not_and_unknown_names(tmp_path: Path) -> None:
+    rules = build(tmp_path, {"type": "temporal", "rules": ["r0", "r1", "r2"], "condition": "r0 and not (r1 or r2)"})
+    assert run(rules, [event(0, "k0")])
+    assert not run(rules, [event(0, "k1"), event(1, "k0")])
+    for kind, condition in (("temporal", "r0 and r9"), ("event_count", "r0 and r1")):
+        with pytest.raises(RuleFaults):
+            build(tmp_path, {"type": kind, "rules": ["r0", "r1"], "condition": condition})
+
+
+def test_ordered_with_a_number_of_rules(tmp_path: Path) -> None:
+    spec = {"type": "temporal_ordered", "rules": ["r0", "r1", "r2"], "condition": {"gte": 2}}
+    rules = build(tmp_path, spec)
+    assert fired(run(rules, [event(0, "k0"), event(5, "k2")])) == [5], "two of the three, in their order"
+    assert fired(run(rules, [event(0, "k1"), event(5, "k0"), event(9, "k2")])) == [9]
+    assert not run(rules, [event(0, "k2"), event(5, "k1"), event(9, "k0")])
+
+
+@pytest.mark.parametrize("count", range(1, 8))
+def test_a_range_holds_between_its_ends(tmp_path: Path, count: int) -> None:
+    rules = build(tmp_path, {"type": "event_count", "condition": {"gt": 2, "lte": 4}})
+    found = [f.count for f in run(rules, [event(n) for n in range(count)])]
+    assert bool(found) is (count >= 3)
+    assert all(2 < each <= 4 for each in found)
+
+
+def test_values_that_are_no_numbers_are_passed_over(tmp_path: Path) -> None:
+    rules = build(tmp_path, {"type": "value_sum", "condition": {"field": "bytes", "gte": 60}})
+    odd = [event(0, bytes="many"), event(1, bytes="nan"), event(2, bytes="inf"), event(3)]
+    assert not run(rules, odd)
+    found = run(rules, [*odd, event(4, bytes="20.5"), event(5, bytes=39.5)])
+    assert [(f.count, f.last - START) for f in found] == [(60, 5)]
+
+
+def test_percentile_takes_its_share(tmp_path: Path) -> None:
+    for share, wanted, since in ((10, 1, 0), (50, 5, 8), (90, 9, 8), (100, 10, 9)):
+        spec = {"field": "bytes", "gte": wanted, "lte": wanted, "percentile": share}
+        rules = build(tmp_path, {"type": "value_percentile", "condition": spec})
+        assert fired(run(rules, [event(n, bytes=n + 1) for n in range(10)])) == [since], share
 
 
 def test_late_events_count_into_their_window(tmp_path: Path) -> None:

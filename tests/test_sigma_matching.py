@@ -170,6 +170,49 @@ CASES: list[tuple[str, dict[str, Any], list[dict[str, Any]], list[dict[str, Any]
         [{"@timestamp": "2026-10-20T23:00:00Z"}],
         [{"@timestamp": "2026-10-20T21:59:59Z"}],
     ),
+    ("fieldref contains", {"A|fieldref|contains": "B"}, [{"A": "xyz", "B": "Y"}], [{"A": "xyz", "B": "yx"}]),
+    ("fieldref endswith", {"A|fieldref|endswith": "B"}, [{"A": "xyz", "B": "YZ"}], [{"A": "xyz", "B": "xy"}]),
+    ("fieldref over lists", {"A|fieldref": "B"}, [{"A": ["x", "y"], "B": "Y"}], [{"A": [], "B": []}, {"A": ["x"]}]),
+    ("utf16le", {"A|utf16le|contains": "ab"}, [{"A": "xa\0B\0x"}], [{"A": "ab"}, {"A": "\0a\0bx"}]),
+    ("wide", {"A|wide|contains": "ab"}, [{"A": "a\0b\0"}], [{"A": "ab"}]),
+    ("utf16be", {"A|utf16be|contains": "ab"}, [{"A": "x\0a\0b"}], [{"A": "a\0b\0"}]),
+    ("utf16", {"A|utf16|contains": "ab"}, [{"A": "\ufeffa\0b\0"}], [{"A": "a\0b\0"}]),
+    ("utf16le in base64", {"A|utf16le|base64offset|contains": "ab"}, [{"A": "YQBiA"}], [{"A": "YWI="}]),
+    ("utf16be in base64", {"A|utf16be|base64|contains": "ab"}, [{"A": "x AGEAYg== x"}], [{"A": "YQBiAA=="}]),
+    ("utf16 in base64", {"A|utf16|base64|contains": "ab"}, [{"A": "x //5hAGIA x"}], [{"A": "x YQBiAA== x"}]),
+    ("base64 is told apart by nothing but letters", {"A|base64|contains": "foobar"}, [{"A": "zm9VYMFY"}], [{"A": ""}]),
+    ("re with two flags", {"A|re|i|m": "^b$"}, [{"A": "a\nB\nc"}], [{"A": "a\nBb"}]),
+    ("re startswith", {"A|re|startswith": "b.d"}, [{"A": "bxdz"}, {"A": "abxd"}], [{"A": "bd"}]),
+    ("re contains", {"A|re|contains": "b.d|x"}, [{"A": "abcd"}, {"A": "yx"}], [{"A": "bd"}]),
+    ("cased endswith", {"A|endswith|cased": "Oo"}, [{"A": "fOo"}], [{"A": "foo"}, {"A": "Oof"}]),
+    ("gt on a text", {"A|gt": 1.5}, [{"A": "1.75"}, {"A": 2}], [{"A": "1.5"}, {"A": "0x10"}, {"A": None}]),
+    ("gte and equality", {"A|gte": 4624}, [{"A": 4624}, {"A": "4624"}], [{"A": "4623.9"}, {"A": ""}]),
+    ("lt below zero", {"A|lt": 0}, [{"A": "-1"}, {"A": -0.5}], [{"A": 0}, {"A": "x"}, {}]),
+    ("neq of a number", {"A|neq": 5}, [{"A": 6}, {}, {"A": "05"}], [{"A": 5}, {"A": "5"}]),
+    ("neq of nothing", {"A|neq": None}, [{"A": "x"}, {"A": ""}], [{}, {"A": None}]),
+    (
+        "windash of all dashes",
+        {"A|windash|contains": " -x"},
+        [{"A": "a \u2015x"}, {"A": "a \u2013X"}, {"A": "a /x"}],
+        [{"A": "a x"}, {"A": "a-x"}],
+    ),
+    ("windash leaves dashes inside words", {"A|windash|contains": "a-b"}, [{"A": "a-b"}], [{"A": "a/b"}]),
+    ("windash with a wildcard", {"A|windash": "* -f *"}, [{"A": "x /f y"}], [{"A": "x +f y"}]),
+    (
+        "cidr of one address",
+        {"A|cidr": "192.0.2.7/32"},
+        [{"A": "192.0.2.7"}],
+        [{"A": "192.0.2.70"}, {"A": "192.0.2.7/32"}],
+    ),
+    ("cidr of mapped addresses", {"A|cidr": "2001:db8::/64"}, [{"A": "2001:db8:0:0::1"}], [{"A": "2001:db8:0:1::1"}]),
+    ("a double list", {"A|contains|all": ["a", "b", "c"]}, [{"A": "cab"}, {"A": ["a", "bc"]}], [{"A": ["a", "b"]}]),
+    ("empty and blank", {"A": " "}, [{"A": " "}], [{"A": ""}, {}]),
+    ("null in a NOT", {"A|neq": ""}, [{"A": "x"}, {}, {"A": None}], [{"A": ""}]),
+    ("minute", {"X|minute|lt": 5}, [{"@timestamp": "2026-10-20T10:04:59Z"}], [{"@timestamp": "2026-10-20T10:05:00Z"}]),
+    ("day", {"X|day": 20}, [{"@timestamp": "2026-10-20T23:59:59Z"}], [{"@timestamp": "2026-10-21T00:00:00Z"}]),
+    ("week", {"X|week": 43}, [{"@timestamp": "2026-10-20T10:00:00Z"}], [{"@timestamp": "2026-10-27T10:00:00Z"}]),
+    ("month", {"X|month|gte": 11}, [{"@timestamp": "2026-11-01T00:00:00Z"}], [{"@timestamp": "2026-10-31T23:59:59Z"}]),
+    ("year", {"X|year": 2026}, [{"@timestamp": "2026-01-01T00:00:00Z"}], [{"@timestamp": "2025-12-31T23:59:59Z"}]),
     ("a lone surrogate hides nothing", {"A|re": "evil"}, [{"A": "\ud800 evil"}], [{"A": "\ud800"}]),
     ("a lone surrogate and wildcards", {"A": "*a?evil*b"}, [{"A": "x\ud800axevil b"}], [{"A": "\udfff"}]),
 ]
@@ -220,6 +263,33 @@ def test_keywords(tmp_path: Path, keywords: Any, good: list[dict[str, Any]], bad
         assert matches(tmp_path, detection, fields), fields
     for fields in bad:
         assert not matches(tmp_path, detection, fields), fields
+
+
+EXPANSIONS = {"servers": ["srv-rathaus", "srv-[b]auhof*"], "shares": ["Daten", "Archiv"]}
+
+
+@pytest.mark.parametrize(
+    ("selection", "good", "bad"),
+    [
+        ({"A|expand": "%servers%"}, ["SRV-rathaus", "srv-[b]auhof*"], ["srv-", "%servers%", "srv-[b]auhof7"]),
+        ({"A|expand|contains": "\\\\%servers%"}, ["\\\\srv-rathaus\\x"], ["srv-rathaus"]),
+        ({"A|expand": "%servers%/%shares%"}, ["srv-rathaus/archiv", "srv-[b]auhof*/daten"], ["srv-rathaus/", "daten"]),
+        ({"A|expand|contains|all": ["%servers%", "%shares%"]}, ["Daten auf srv-rathaus"], ["srv-rathaus", "Archiv"]),
+        ({"A|re|expand": "^%servers%[0-9]$"}, ["srv-rathaus1", "srv-[b]auhof*2"], ["srv-bauhof2", "srv-rathaus"]),
+    ],
+)
+def test_placeholders_stand_for_given_values(
+    tmp_path: Path, selection: dict[str, Any], good: list[str], bad: list[str]
+) -> None:
+    path = tmp_path / "rule.yml"
+    body = {"title": "t", "id": ID, "logsource": {"product": "test"}}
+    path.write_text(yaml.safe_dump({**body, "detection": {"s": selection, "condition": "s"}}), encoding="utf-8")
+    with pytest.raises(RuleFaults, match="has no values"):
+        RuleSet.load([path])
+    rules = RuleSet.load([path], expansions=EXPANSIONS)
+    for values, wanted in ((good, True), (bad, False)):
+        for value in values:
+            assert bool(rules.matches(event_of({"event.dataset": "ecs.test", "A": value}))) is wanted, value
 
 
 CONDITIONS: list[tuple[str, list[str], list[str]]] = [

@@ -21,7 +21,7 @@ HEAD_CHARS_MAX = 400  # within which a line shows what it is
 
 _PAIR = re.compile(r'([A-Za-z_][\w .-]{0,63}+)::?"([^"\\]*+(?:\\.[^"\\]*+)*+)"', re.DOTALL)
 _FIELDS = re.compile(r'([A-Za-z_][\w.-]{0,63}+)="([^"\\]*+(?:\\.[^"\\]*+)*+)"', re.DOTALL)
-_BARS = re.compile(r"(?:^|[|\s])([A-Za-z_][\w/.-]{0,63}+)= ?([^|\\]*+(?:\\.[^|\\]*+)*+)(?=\||$)", re.DOTALL)
+_BARS = re.compile(r"(?:^|\|)([A-Za-z_][\w/.-]{0,63}+)=([^|\\]*+(?:\\.[^|\\]*+)*+)(?=\||$)", re.DOTALL)
 _SEMICOLONS = re.compile(
     r'(?:^|[;\s])([A-Za-z_][\w/.-]{0,63}+)= ?"?+([^;"\\]*+(?:\\.[^;"\\]*+)*+)"?+(?=;|$)', re.DOTALL
 )
@@ -157,7 +157,10 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
                 ]
         raise ParseError("no Check Point log: no list of keys and values with an action, product, origin or loguid")
     head = _HEAD.search(text, 0, HEAD_CHARS_MAX)
-    host = peel(text, origin).host if head is None else head[4]
+    if head is not None:
+        host: str | None = head[4]
+    else:
+        host = peel(text, origin).host if text[:1] == "<" or text[:1].isupper() else None
     return (_event(log, _time(log, head, text, origin), host),)
 
 
@@ -180,12 +183,16 @@ def _log(text: str) -> dict[str, str] | None:
             log = {str(key): str(value) for key, value in found.items() if isinstance(value, str | int | float)}
     elif "CEF:" in text or "LEEF:" in text:
         return None
+    elif "|" in text:
+        body = text[text.rfind(" ", 0, max(text.find("="), 0)) + 1 :]
+        if "\\|" in text:
+            log = dict(_BARS.findall(body))
+        else:
+            log = dict([pair.split("=", 1) for pair in body.split("|") if "=" in pair])
     elif (old := _FW_LOG.search(text, 0, HEAD_CHARS_MAX)) is not None:
         log = dict(_COLONS.findall(text, old.end()))
         log |= {"time": old[1], "action": old[2], "orig": old[3], "ifname": old[5]}
         log["ifdir"] = "inbound" if old[4] == ">" else "outbound"
-    elif "|" in text:
-        log = dict(_BARS.findall(text))
     elif ";" in text:
         log = dict(_SEMICOLONS.findall(text))
     if (

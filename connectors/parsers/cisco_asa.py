@@ -82,7 +82,7 @@ _SYSTEM = _Kind("system", ("host",), ("info",), None, "system")
 
 _ICMP = r"(?:\(type (?P<icmp_type>\d+), code (?P<icmp_code>\d+)\))?"
 _TABLE: tuple[tuple[str, _Kind, str], ...] = (
-    ("106001", _DENY, r"(?P<dir>Inbound) (?P<proto>TCP) connection denied from {SRC_BARE} to {DST_BARE} flags (?P<flags>.*?) *(?:on interface (?P<src_if>\S+))?$"),
+    ("106001", _DENY, r"(?P<dir>Inbound) (?P<proto>TCP) connection denied from {SRC_BARE} to {DST_BARE} flags (?P<flags>(?:(?! ?on interface) ?\S++)*+) *+(?:on interface (?P<src_if>\S+))?"),
     ("106002", _DENY, r"(?P<proto>\S+) Connection denied by (?P<dir>outbound) list (?P<list>\S+) src {SRC_BARE} dest {DST_BARE}"),
     ("106006", _DENY, r"Deny (?P<dir>\w+) (?P<proto>UDP) from {SRC_BARE} to {DST_BARE}{ON}"),
     ("106007", _DENY, r"Deny (?P<dir>\w+) (?P<proto>UDP) from {SRC_BARE} to {DST_BARE} due to (?P<reason>.*)"),
@@ -91,7 +91,7 @@ _TABLE: tuple[tuple[str, _Kind, str], ...] = (
     ("106012", _DENY, r"Deny IP from {SRC_BARE} to {DST_BARE}, IP options: (?P<reason>.*)"),
     ("106013", _DENY, r"Dropping echo request from {SRC_BARE} to PAT address {DST_BARE}"),
     ("106014", _DENY, r"Deny (?P<dir>\w+) (?P<proto>icmp) src {SRC}{SRC_USER} dst {DST}{DST_USER} ?" + _ICMP),
-    ("106015", _DENY, r"Deny (?P<proto>TCP) \(no connection\) from {SRC_BARE} to {DST_BARE} flags (?P<flags>.*?) *(?:on interface (?P<src_if>\S+))?$"),
+    ("106015", _DENY, r"Deny (?P<proto>TCP) \(no connection\) from {SRC_BARE} to {DST_BARE} flags (?P<flags>(?:(?! ?on interface) ?\S++)*+) *+(?:on interface (?P<src_if>\S+))?"),
     ("106016", _DENY, r"Deny IP spoof from \((?P<src>[^\s()]+)\) to {DST_BARE}{ON}"),
     ("106017", _DENY, r"Deny IP due to Land Attack from {SRC_BARE} to {DST_BARE}"),
     ("106018", _DENY, r"(?P<proto>ICMP) packet type (?P<icmp_type>\S+) denied by (?P<dir>outbound) list (?P<list>\S+) src {SRC_BARE} dest {DST_BARE}"),
@@ -169,7 +169,7 @@ _TABLE: tuple[tuple[str, _Kind, str], ...] = (
     ("419002", _NOTE, r"(?P<reason>Duplicate (?P<proto>TCP) SYN) from {SRC} to {DST} with different initial sequence number"),
     ("420002 420003 434002", _DENY._replace(action="drop"), r"(?P<module>IPS|SFR|CSC|CXSC) requested to (?:drop|reset) (?P<proto>\S+) (?:packet|connection) from {SRC} to {DST}"),
     ("434004", _NOTE._replace(action="bypass", types=("info", "change"), outcome="unknown"), r"(?P<module>SFR) requested ASA to bypass further packet redirection and process (?P<proto>\S+) flow from {SRC} to {DST} locally"),
-    ("500003", _DENY, r"Bad (?P<proto>TCP) hdr length .{0,60}? from {SRC_BARE} to {DST_BARE}, flags: (?P<flags>.*?),? *on interface (?P<src_if>\S+)"),
+    ("500003", _DENY, r"Bad (?P<proto>TCP) hdr length .{0,60}? from {SRC_BARE} to {DST_BARE}, flags: (?P<flags>(?:(?! ?on interface) ?\S++)*+) *+on interface (?P<src_if>\S+)"),
     ("500004", _DENY, r"Invalid transport field for protocol *= *(?P<proto>[^\s,]+), from {SRC_BARE} to {DST_BARE}"),
     ("502101", _ACCOUNT._replace(action="user-added", types=("user", "creation")), r"New user added to local dbase: Uname: (?P<user>\S+).*"),
     ("502102", _ACCOUNT._replace(action="user-deleted", types=("user", "deletion")), r"User deleted from local dbase: Uname: (?P<user>\S+).*"),

@@ -21,6 +21,7 @@ NAME = "iis"
 
 DIGITS_MAX = 18  # of a number that is taken for one
 FORWARDED_MAX = 64  # addresses of one forwarded list
+ENVELOPE_CHARS_MAX = 160  # in front of the line itself
 WORDS_MAX = 128  # columns of one line
 ADDRESSES_MAX = 8192  # remembered as read
 ADDRESS_CHARS_MAX = 320  # with what may stand around it
@@ -38,12 +39,14 @@ _FTP = (
 _STAMP = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d{1,7})? "
 _PLACE = r"\[?[0-9A-Fa-f]{0,4}[.:\d][0-9A-Fa-f.:]{1,44}(?:%\w{1,16})?\S{0,60}"
 _SNIFF = re.compile(
-    rf"{_STAMP}(?:(?:[^\s,]{{1,255}} ){{0,4}}(?:{_METHODS}|{_FTP}) [/*\-.\w\\]|{_PLACE} (?:\d{{1,5}}|-) {_PLACE} (?:\d{{1,5}}|-) "
-    rf"(?:HTTP/|-))"
+    rf"{_STAMP}(?:(?:[^\s,]{{1,255}} ){{0,4}}(?:{_METHODS}) [/*\-.\w\\]|{_PLACE} (?:[^\s,]{{1,255}} ){{0,6}}(?:{_FTP}) \S|"
+    rf"{_PLACE} (?:\d{{1,5}}|-) {_PLACE} (?:\d{{1,5}}|-) (?:HTTP/|-))"
     r"|#(?:Software: Microsoft (?:Internet Information Services|HTTP API)|Fields: date time )"
     r"|#Version: 1\.0$|#Date: \d{4}-\d\d-\d\d \d\d:\d\d:\d\d$"
-    rf"|{_PLACE}, [^,]{{1,256}}, \d{{1,4}}[./-]\d{{1,2}}[./-]\d{{1,4}}, \d{{1,2}}:\d\d:\d\d[^,]{{0,3}}, (?:W3SVC|MSFTPSVC|SMTPSVC)\d"
+    rf"|{_PLACE}, ?[^,]{{1,256}}, ?\d{{1,4}}[./-]\d{{1,2}}[./-]\d{{1,4}}, ?\d{{1,2}}:\d\d:\d\d[^,]{{0,3}}, ?"
+    r"(?:W3SVC|MSFTPSVC|SMTPSVC)\d"
 )
+_ENVELOPED = frozenset("<ADFJMNOS")  # a priority or a month
 _TRIED = frozenset(f"{_METHODS}|{_FTP}".split("|"))
 _FTP_ONLY = frozenset(_FTP.split("|"))
 _VERB = re.compile(r"[A-Z][A-Z_-]{1,31}")
@@ -84,14 +87,17 @@ _FTP_FAILED = frozenset(
 
 
 def sniff(text: str) -> bool:
-    return _SNIFF.match(text) is not None
+    if _SNIFF.match(text) is not None:
+        return True
+    enveloped = text.find(": 20", 0, ENVELOPE_CHARS_MAX) if text[:1] in _ENVELOPED else -1
+    return enveloped >= 0 and _SNIFF.match(text, enveloped + 2) is not None
 
 
 def parse(text: str, origin: Origin) -> Sequence[Event]:
     if _STARTS.match(text) is None:
         if text[:1] == "#":
             return (_header(text, origin),)
-        if text.find(", ", 0, 64) > 0 and (native := _native(text, origin)) is not None:
+        if text.find(",", 0, 64) > 0 and (native := _native(text, origin)) is not None:
             return (native,)
         text = peel(text, origin).message
         if _STARTS.match(text) is None:
@@ -211,7 +217,7 @@ def _layout(
     names[method] = "cs-method"
     names[method + 1] = "cs-uri-stem"
     if client:
-        between = ("cs-uri-query", "s-port") if ported else ("cs-uri-query", "s-port", "cs-username")
+        between: tuple[str, ...] = ("cs-uri-query", "s-port") if ported else ("cs-uri-query", "s-port", "cs-username")
         between = between[-(client - method - 2) :] if client > method + 2 else ()
         names[client - len(between) : client] = between
         names[client] = "c-ip"
@@ -415,8 +421,7 @@ def _refused_fields(words: list[str], names: tuple[str, ...], target: str) -> di
 
 def _native(text: str, origin: Origin) -> Event | None:
     """A line of the IIS format (commas, local time); None if it is none."""
-    words = [word.strip() for word in text.rstrip(", ").split(", ")]
-    words = [*words[:14], ", ".join(words[14:])] if len(words) > 15 else words
+    words = [word.strip() for word in text.rstrip(", ").split(",", 14)]
     if len(words) < 13 or not _address(words[0]):
         return None
     date, time = _NATIVE_DATE.fullmatch(words[2]), _NATIVE_TIME.fullmatch(words[3])

@@ -14,6 +14,7 @@ from connectors.events import Event, Lazy, Origin, ParseError
 
 NAME = "juniper_srx"
 REMEMBERED_MAX = 4096  # names of messages remembered with what they mean
+ADDRESS_CHARS_MAX = 60  # of an address and its port in front of an arrow
 HEAD_CHARS_MAX = 600  # within which the name of a message stands
 
 _ADDRESS = r"(\d{1,3}(?:\.\d{1,3}){3}|[0-9A-Fa-f:.]{2,45}?)"
@@ -229,13 +230,15 @@ def _instant(stated: str, origin: Origin) -> float | None:
 def _structured(text: str, begin: int) -> tuple[dict[str, str], str]:
     """The pairs of `[junos@2636.1.1.1.2.129 key="value" ...]` and the text behind them."""
     first, end = text.find(" ", begin) + 1, text.find('"]', begin)
+    if end < 0:  # some releases put a blank in front of the bracket
+        end = text.find('" ]', begin)
     if 0 < first < end and "\\" not in text and (text.isascii() or "”" not in text):
         try:
-            return dict([pair.split('="', 1) for pair in text[first:end].split('" ')]), text[end + 2 :].strip()
+            return dict([pair.split('="', 1) for pair in text[first:end].split('" ')]), text[end + 2 :].strip(" ]")
         except ValueError:
             pass  # not quite as the standard has it
     pairs = {key: _ESCAPE.sub(r"\1", value) for key, value in _PAIR.findall(text, begin)}
-    return pairs, text[end + 2 :].strip() if end > 0 else ""
+    return pairs, text[end + 2 :].strip(" ]") if end > 0 else ""
 
 
 def _event(
@@ -300,6 +303,8 @@ def _event(
 
 def _tag(text: str) -> str:
     """The name of the message: RT_FLOW_SESSION_CREATE. `RT_FLOW` alone is the program that says it."""
+    if text.find("_", 0, HEAD_CHARS_MAX) < 0:
+        return ""
     for match in _TAG.finditer(text, 0, HEAD_CHARS_MAX):
         if match[1].count("_") > 1 or not match[1].startswith("RT_"):
             return match[1]
@@ -327,9 +332,12 @@ def _plain(message: str) -> dict[str, str]:
     if session is not None:
         return _session(message, session)
     log = {key.lower(): quoted or bare for key, quoted, bare in _LOOSE.findall(message)} if "=" in message else {}
-    match = _ARROW.search(message) or _FROM_TO.search(message)
+    arrow = message.find("->")
+    match = _ARROW.search(message, max(arrow - ADDRESS_CHARS_MAX, 0)) if arrow >= 0 else None
+    if match is None and ("from " in message or "source:" in message):
+        match = _FROM_TO.search(message)
     if match is None:
-        ends = _ENDS.search(message)
+        ends = _ENDS.search(message) if "ocal" in message else None
         return log if ends is None else log | {"source-address": ends[1], "destination-address": ends[2]}
     log |= _named(_ENDS_KEYS, match)
     if (protocol := _PROTOCOL.search(message)) is not None:

@@ -7,7 +7,7 @@ Strata Logging Service. The device's own names stay in `fields` (`rule`, `action
 import csv
 import re
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 from msgspec.structs import replace
@@ -275,9 +275,24 @@ def _from_json(text: str, origin: Origin) -> Event:
     log = {str(key): str(value) for key, value in found.items() if isinstance(value, str | int | float)}
     kind = log.get("LogType", "").upper()
     names = _NAMES.get(kind, _HEAD)
-    values = [next((log[key] for key in _JSON.get(name, ()) if log.get(key)), "") for name in names]
+    places = _places(names)
+    values = [""] * len(names)
+    for key, value in log.items():
+        place = places.get(key)
+        if place is not None and (place[1] or not values[place[0]]):
+            values[place[0]] = value
     event = _event(kind, names, values, _time(values, text, origin))
-    return replace(event, fields=log | dict(event.fields))
+    return replace(event, fields=Lazy(_json_fields, names, values, kind, log))
+
+
+@cache
+def _places(names: tuple[str, ...]) -> dict[str, tuple[int, bool]]:
+    """Where a name of the JSON form goes among the columns, and whether it is the column's first choice."""
+    return {key: (names.index(name), not rank) for name in names for rank, key in enumerate(_JSON.get(name, ()))}
+
+
+def _json_fields(names: tuple[str, ...], values: list[str], kind: str, log: dict[str, str]) -> dict[str, Any]:
+    return log | _fields(names, values, kind)
 
 
 def _other_form(text: str, origin: Origin) -> Sequence[Event]:

@@ -17,6 +17,13 @@ PAIRS_MAX = 64  # key=value of one line
 NAME_CHARS_MAX = 255  # of a host
 
 _TAG = re.compile(r"(?:^|[ >])(postfix[\w.-]{0,48}(?:/[\w.-]{1,48}){1,3}|postfix-[\w.-]{1,48})(?:\[(\d{1,10})\])?: ")
+# A message whose tag a relay kept for itself.
+_TAGLESS = re.compile(
+    r"(?:(?:[0-9A-F]{6,20}|[0-9A-Za-z]{10,24}|NOQUEUE): (?:to=<|from=<|client=|message-id=|(?:resent-)?message-id=|uid=\d|removed$|"
+    r"host |(?:milter-)?(?:reject|discard|hold|filter|warn|redirect)\w{0,8}: )|(?:dis)?connect from [\w.-]{1,255}\[|"
+    r"(?:lost connection|timeout|too many errors) after \S{1,32}.{0,24} from [\w.-]{1,255}\[|"
+    r"warning: [\w.-]{1,255}\[[0-9A-Fa-f.:]{2,45}\]: SASL )"
+)
 _QUEUED = re.compile(r"([0-9A-F]{6,20}|[0-9A-Za-z]{10,24}|NOQUEUE): ")
 _PEER = re.compile(r"\[((?:\d{1,3}\.){3}\d{1,3}|[0-9A-Fa-f]{0,4}:[0-9A-Fa-f:.]{1,42})\](?::(\d{1,5}))?")
 _NAKED = re.compile(
@@ -100,7 +107,7 @@ _NAMED = (
 
 def sniff(text: str) -> bool:
     at = text.find("postfix", 0, 400)
-    return at >= 0 and _TAG.match(text, max(0, at - 1)) is not None
+    return (at >= 0 and _TAG.match(text, max(0, at - 1)) is not None) or _TAGLESS.match(text) is not None
 
 
 def parse(text: str, origin: Origin) -> Sequence[Event]:
@@ -108,9 +115,12 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
     app, pid, message = envelope.app, envelope.pid, envelope.message
     if app is None or not app.startswith("postfix"):
         tag = _TAG.match(message)
-        if tag is None:
+        if tag is not None:
+            app, pid, message = tag[1], int(tag[2]) if tag[2] else None, message[tag.end() :]
+        elif _TAGLESS.match(text) is not None:
+            app, message = NAME, text
+        else:
             raise ParseError("no Postfix log: no postfix/... tag in front of the message")
-        app, pid, message = tag[1], int(tag[2]) if tag[2] else None, message[tag.end() :]
     at = origin.received if envelope.timestamp is None else envelope.timestamp
     return (_event(message, app, pid, at, envelope.host),)
 
@@ -126,6 +136,7 @@ def _event(message: str, app: str, pid: int | None, at: float, host: str | None)
     if colon and word in _LEVELS:
         level, said = word, rest
     sending = daemon in _SENDING or said.startswith(("connect to ", "SSL_connect error to ", "host "))
+    sending = sending or (daemon == NAME and ", relay=" in said)
     # The addresses of a mail may hold brackets too: of a delivery only the relay counts, of the rest what stands first.
     peer = _PEER.search(said, max(0, said.find("relay=")) if sending else 0)
     kind = _kind(said, daemon, sending, peer)

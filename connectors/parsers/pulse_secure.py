@@ -104,15 +104,15 @@ def _event(log: Log, at: float, source: str) -> Event:
     who = log.get("user", "").rpartition("::")[2]
     user, domain = account(who) if "\\" in who else (who, None)
     sent, received = number(log.get("sent")), number(log.get("rcvd"))
-    if (traffic := _TRAFFIC.search(told)) is not None:
+    if " bytes read " in told and (traffic := _TRAFFIC.search(told)) is not None:
         sent, received = int(traffic[1]), int(traffic[2])
     target = _TARGET.search(told) if kind == "traffic" else None
     url, status = text_of(log.get("arg")) if kind == "web" else None, None
-    if (request := _REQUEST.search(told)) is not None:
+    if " to " in told and (request := _REQUEST.search(told)) is not None:
         url = request[2]
         said = {key: int(value) for key, value in _RESULT.findall(told)}
         status, sent, received = said.get("result"), said.get("sent", sent), said.get("received", received)
-    elif (shown := _URL.search(told)) is not None:
+    elif "(URL=" in told and (shown := _URL.search(told)) is not None:
         url = shown[1]
     transport = (log.get("proto") or "").lower()
     return Event(

@@ -18,7 +18,7 @@ MESSAGES_MAX = 4096  # texts of messages without a known number, remembered with
 HEAD_CHARS_MAX = 400  # in front of `id=`
 
 _LOG = re.compile(r'(?<![\w.-])id=(?:[^\s"=]++|"[^"]*+") {1,4}sn=')
-_PAIR = re.compile(r'([A-Za-z][\w.-]*+)="?+((?<=")[^"]*+|[^\s"]*+)')
+_PAIR = re.compile(r'(?<![\w.-])([A-Za-z][\w.-]*+)="?+((?<=")[^"]*+|[^\s"]*+)')
 # One pass over the pairs in whatever order they stand: the wanted ones in groups, the others skipped.
 _BARE = ("src", "dst", "srcV6", "dstV6", "m", "proto", "sent", "rcvd", "sn", "arg", "result")
 _SERIAL = _BARE.index("sn") + 1

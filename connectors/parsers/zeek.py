@@ -374,7 +374,7 @@ def _json_like(text: str, at: int) -> bool:
 
 
 _TELLING = (*(f'"{key}":' for key in (
-    "id.orig_h", "id_orig_h", "uid", "fuid", "tx_hosts", "msg_types", "note", "software_type", "percent_lost", "certificate.version",
+    "id.orig_h", "id_orig_h", "uid", "fuid", "notice", "tx_hosts", "msg_types", "note", "software_type", "percent_lost", "certificate.version",
     "hashAlgorithm", "pkts_proc", "port_num", "host_p", "is_exe", "src_addr", "dhcp_host_name", "seen.indicator", "uids", "assigned_addr",
 )), '"src":', '"host":"')  # fmt: skip
 

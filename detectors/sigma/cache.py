@@ -7,6 +7,7 @@ the content of a rule file, the values of placeholders and this version of the c
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
@@ -91,7 +92,8 @@ class Cache:
             beside.write_bytes(hashlib.sha256(body).digest() + body)
             beside.replace(self._path)
         except OSError:  # the next start is slower, and nothing else
-            beside.unlink(missing_ok=True)
+            with suppress(OSError):
+                beside.unlink()
 
     def _key(self, content: bytes) -> bytes:
         return hashlib.sha256(self._maker + content).digest()

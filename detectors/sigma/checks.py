@@ -83,8 +83,9 @@ def check(document: Document, faults: list[Fault]) -> None:
     logsource = body.get("logsource")
     if isinstance(logsource, Mapped):
         for key in logsource:
-            if key not in _LOGSOURCE_KEYS and nearest(key, _LOGSOURCE_KEYS):
-                note(faults, document, key, f"unknown key {key!r}{nearest(key, _LOGSOURCE_KEYS)}", logsource)
+            close = nearest(key, _LOGSOURCE_KEYS)
+            if key not in _LOGSOURCE_KEYS and close and key != "description":
+                note(faults, document, key, f"unknown key {key!r}{close}", logsource)
     detection = body.get("detection")
     if isinstance(detection, Mapped):
         for item, line in _items(detection):

@@ -12,7 +12,7 @@ import msgspec
 
 from detectors.sigma.cache import Cache, Entry
 from detectors.sigma.documents import Fault, RuleFaults, documents, files, nearest
-from detectors.sigma.rules import PLACEHOLDER, Correlation, Draft, Rule, spoken
+from detectors.sigma.rules import PLACEHOLDER, Correlation, Draft, Rule, spoken, version
 from detectors.sigma.tree import And, fields_of, simplify
 
 __all__ = ["PLACEHOLDER", "Correlation", "Fault", "Rule", "RuleFaults", "load", "spoken"]
@@ -123,8 +123,6 @@ def _narrow(draft: Draft, named: Mapping[str, Draft], drafts: Sequence[Draft], f
             if targets is not None:
                 _note(faults, draft, "logsource", f"the filter's logsource is narrower than that of rule {rule.id}")
             continue
-        from detectors.sigma.reading import version
-
         condition = simplify(And((rule.condition, spec.condition)), None)
         target.rule = msgspec.structs.replace(
             rule,

@@ -136,7 +136,8 @@ def sources(dataset: str, code: str | None) -> Sources:
     products, categories, services = {module}, set[str](), {kind}
     if module == "windows":
         kind = kind.replace("powershell_operational", "powershell")
-        services |= {kind, kind.replace("_", "-"), *_services().get(kind, ())}
+        bare = kind.removesuffix("_operational")  # some channels end in -Operational instead of /Operational
+        services |= {kind, kind.replace("_", "-"), bare, *_services().get(bare, ()), *_services().get(kind, ())}
         categories.update(_WINDOWS.get(kind, {}).get(code or "", ()))
         if kind == "powershell_classic" and code != "800":
             services.add("powershell-classic")
@@ -196,6 +197,8 @@ FALLBACKS: dict[str, tuple[str, ...]] = {
     "SourceIp": ("source.ip",),
     "SourcePort": ("source.port",),
     "DestinationHostname": ("destination.domain",),
+    "UserDataPossibleCause": ("PossibleCause",),  # Hayabusa's names
+    "RdsGtwErrorCode": ("ErrorCode",),
     # firewalls
     "src_ip": ("source.ip",),
     "dst_ip": ("destination.ip",),

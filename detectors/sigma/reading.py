@@ -3,7 +3,6 @@
 pySigma parses; it knows no lines and fails late, so its messages are traced back to the text that they are about.
 """
 
-import hashlib
 import re
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
@@ -19,9 +18,9 @@ from sigma.correlations import (
 from sigma.exceptions import SigmaError
 from sigma.rule import SigmaRule
 
-from detectors.sigma.checks import OWN_KEYS, check
+from detectors.sigma.checks import check
 from detectors.sigma.documents import Document, Fault, Mapped, nearest, note
-from detectors.sigma.rules import Correlation, Draft, Filter, Rule
+from detectors.sigma.rules import Correlation, Draft, Filter, Rule, version
 from detectors.sigma.translate import Expansions, translate
 from detectors.sigma.tree import Node, Or, RuleError, fields_of, simplify
 
@@ -169,26 +168,11 @@ def identity(body: Mapped) -> str:
     return str(uuid5(NAMESPACE_URL, f"sigma:{body.get('name') or body['title']}") if given is None else given).lower()
 
 
-def version(*parts: Any) -> str:
-    """A digest of YAML values, whatever the order of their keys."""
-    return hashlib.sha256(repr([_ordered(part) for part in parts]).encode("utf-8", "backslashreplace")).hexdigest()
-
-
-def _ordered(node: Any) -> Any:
-    if isinstance(node, dict):
-        return sorted(((str(key), _ordered(value)) for key, value in node.items()), key=lambda item: item[0])
-    return tuple(map(_ordered, node)) if isinstance(node, list) else node
-
-
 def _plain(node: Any) -> Any:
     """Maps without lines."""
     if isinstance(node, dict):
         return {str(key): _plain(value) for key, value in node.items()}
     return [_plain(each) for each in node] if isinstance(node, list) else node
-
-
-def _stripped(body: Mapped, *drop: str) -> dict[str, Any]:
-    return {key: value for key, value in body.items() if key not in OWN_KEYS and key not in drop}
 
 
 def _condition(
@@ -224,7 +208,8 @@ def _rule(document: Document, expansions: Expansions, faults: list[Fault]) -> Dr
             note(faults, document, key, f"a rule needs {key}, a map")
             return None
     before = len(faults)
-    node = _condition(document, _stripped(body), body["detection"], expansions, faults)
+    parts = {"title": "rule", "logsource": body["logsource"], "detection": body["detection"]}
+    node = _condition(document, parts, body["detection"], expansions, faults)
     if node is None or len(faults) > before or not isinstance(body.get("title"), str):
         return None
     rule = Rule(**_common(document, "rule"), alerts=True, fields=fields_of(node), condition=node, correlation=None)
@@ -284,7 +269,7 @@ def _correlation(document: Document, faults: list[Fault]) -> Draft | None:
             conditions[0][0]: conditions[0][1]
         }
     try:
-        parsed = SigmaCorrelationRule.from_dict({**_stripped(body), "correlation": single}, collect_errors=True)
+        parsed = SigmaCorrelationRule.from_dict({"title": "correlation", "correlation": single}, collect_errors=True)
         problems: list[Exception] = list(parsed.errors)
     except SigmaError as fault:
         problems = [fault]

@@ -1,5 +1,6 @@
 """What a loaded rule is, and what of its own words alerts may say."""
 
+import hashlib
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -14,6 +15,17 @@ PLACEHOLDER = re.compile(r"\{([A-Za-z0-9_.@-]{1,100})\}")
 def spoken(template: str, values: Mapping[str, str]) -> str:
     """A title or reason with its placeholders filled, each once: what a log line says is never read as a placeholder."""
     return PLACEHOLDER.sub(lambda found: values.get(found[1], "?"), template)
+
+
+def version(*parts: Any) -> str:
+    """A digest of YAML values, whatever the order of their keys."""
+    return hashlib.sha256(repr([_ordered(part) for part in parts]).encode("utf-8", "backslashreplace")).hexdigest()
+
+
+def _ordered(node: Any) -> Any:
+    if isinstance(node, dict):
+        return sorted(((str(key), _ordered(value)) for key, value in node.items()), key=lambda item: item[0])
+    return tuple(map(_ordered, node)) if isinstance(node, list) else node
 
 
 class Correlation(msgspec.Struct, frozen=True):

@@ -1,5 +1,6 @@
 """A parsed pySigma condition as our own tree. What cannot be run is refused here, with the text that it is about."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
@@ -53,6 +54,7 @@ from detectors.sigma.values import search
 Expansions = Mapping[str, Sequence[str]]  # the values that stand for %name% under the modifier `expand`
 
 modifier_mapping.setdefault("utf16le", SigmaWideModifier)  # the specification's name, which pySigma lacks
+_SEALED = re.compile("\ue000([0-9a-f]*)\ue001")
 MODIFIERS = frozenset(modifier_mapping)
 
 
@@ -76,7 +78,7 @@ def _leaf(field: str, value: Any, expansions: Expansions) -> Node:
         return Or(tuple(_leaf(field, each, expansions) for each in value.values))
     if isinstance(value, SigmaString):
         cased = isinstance(value, SigmaCasedString)
-        return _any(_string(field, each, cased=cased) for each in _expanded(value, expansions, escape=False))
+        return _any(_string(field, each, cased=cased) for each in _expanded(value, expansions, sealed=False))
     if isinstance(value, SigmaTimestampPart):
         return TimePart(value.timestamp_part.name.lower(), "eq", value.number)
     if isinstance(value, SigmaNumber):
@@ -84,7 +86,7 @@ def _leaf(field: str, value: Any, expansions: Expansions) -> Node:
     if isinstance(value, SigmaBool):
         return Text(field, "contains" if field == "" else "equals", str(value.boolean).lower())
     if isinstance(value, SigmaRegularExpression):
-        return _any(_regex(field, each, value) for each in _expanded(value.regexp, expansions, escape=True))
+        return _any(_regex(field, each, value) for each in _expanded(value.regexp, expansions, sealed=True))
     if field == "":
         raise RuleError(f"a keyword cannot be a {type(value).__name__.removeprefix('Sigma')}")
     if isinstance(value, SigmaNull):
@@ -116,8 +118,11 @@ def _any(nodes: Iterator[Node]) -> Node:
     return found[0] if len(found) == 1 else Or(found)
 
 
-def _expanded(value: SigmaString, expansions: Expansions, *, escape: bool) -> list[SigmaString]:
-    """The text once for each combination of the values of its placeholders, which are taken as they are written."""
+def _expanded(value: SigmaString, expansions: Expansions, *, sealed: bool) -> list[SigmaString]:
+    """The text once for each combination of the values of its placeholders, which are taken as they are written.
+
+    Sealed values are to be opened by `_opened` when pySigma has written the text: it would escape them in its own way.
+    """
     if not value.contains_placeholder():
         return [value]
 
@@ -129,12 +134,16 @@ def _expanded(value: SigmaString, expansions: Expansions, *, escape: bool) -> li
                 placeholder.name,
             )
         for each in found:
-            yield re2.escape(each) if escape else each
+            yield f"\ue000{each.encode('utf-8', 'replace').hex()}\ue001" if sealed else each
 
     try:
         return value.replace_placeholders(values)
     except SigmaError as fault:
         raise RuleError(str(fault)) from fault
+
+
+def _opened(regex: str) -> str:
+    return _SEALED.sub(lambda found: str(re2.escape(bytes.fromhex(found[1]).decode())), regex)
 
 
 def _string(field: str, value: SigmaString, *, cased: bool) -> Node:
@@ -180,6 +189,6 @@ def _regex(field: str, regexp: SigmaString, value: SigmaRegularExpression) -> No
         SigmaRegularExpressionFlag.DOTALL: "s",
     }
     flags = "".join(sorted(letters[flag] for flag in value.flags))
-    regex = str(regexp)
+    regex = _opened(str(regexp))
     search(f"(?{flags}){regex}" if flags else regex)  # refuses what RE2 cannot run
     return Pattern(field, f"(?{flags}){regex}" if flags else regex, raw=True)
