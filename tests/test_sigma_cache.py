@@ -36,6 +36,7 @@ logsource: {product: test}
 filter: {rules: [r0], sel: {A: x0 fine}, condition: not sel}
 """
 BAD = RULE.format(n=9).replace("gt: 5", "gt: five")
+encode = msgspec.json.Encoder(order="deterministic").encode
 NAMES = {"names": ["anna", "bert"]}
 
 
@@ -56,7 +57,7 @@ def loaded(rules: Path, cache: Path | None) -> RuleSet:
 
 
 def same(one: RuleSet, other: RuleSet) -> bool:
-    return one.faults == other.faults and msgspec.json.encode(one.rules) == msgspec.json.encode(other.rules)
+    return one.faults == other.faults and encode(one.rules) == encode(other.rules)
 
 
 def read_anew(monkeypatch: pytest.MonkeyPatch) -> list[str]:

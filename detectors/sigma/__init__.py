@@ -4,7 +4,7 @@
 that tests all rules for that kind. `correlate` is the stateful half and sees only the hits of rules that correlations name.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from connectors.events import Event
 from detectors.facts import EVIDENCE_MAX, Entity, Evidence, Fact, Located, Store
 from detectors.sigma.correlation import JOIN, Correlator
 from detectors.sigma.generate import generate
-from detectors.sigma.index import Condition, Index
+from detectors.sigma.index import SAMPLE_EVENTS, Condition, Index
 from detectors.sigma.literals import Texts
 from detectors.sigma.loader import PLACEHOLDER, Correlation, Fault, Rule, RuleFaults, load, spoken
 from detectors.sigma.logsource import CODES, OTHER_CODE, Sources, entity_fields, sources
@@ -24,6 +24,7 @@ from detectors.sigma.values import getter, written
 __all__ = ["Correlation", "Fault", "Rule", "RuleFaults", "RuleSet", "spoken"]
 
 ROUTES_MAX = 4096  # kinds of event remembered; a sender can invent event codes and program names without end
+KINDS_MAX = 1024  # of these, as far as rules tell them apart
 INDEXED_MIN = 32  # rules on one kind of event from which on an index is faster than running them all
 EXTRA_BYTES_MAX = 512  # of one value that a sentence names
 KEY_BYTES_MAX = 512  # of one key value
@@ -132,6 +133,15 @@ class RuleSet:
         numbers = found(event) if found is not None else None
         return [self._base[number].id for number in numbers or ()]
 
+    def kinds(self) -> list[tuple[str, str | None]]:
+        """The kinds of event met so far: dataset and event code."""
+        return list(self._routes)
+
+    def prepare(self, kinds: Iterable[tuple[str, str | None]]) -> None:
+        """Builds beforehand what events of these kinds will need: so a rule set takes the place of another without a pause."""
+        for kind in kinds:
+            self._route(*kind)
+
     def unindexed(self) -> list[str]:
         """The ids of the rules of which no text is necessary: each of them is run on every event of its log source."""
         return [rule.id for rule, each in zip(self._base, self._conditions, strict=True) if each.need is None]
@@ -175,8 +185,9 @@ class RuleSet:
 
     def _route(self, dataset: str, code: str | None) -> Callable[[Event], list[int] | None] | None:
         """The function for one kind of event, None when no rule applies to it. Kinds that rules cannot tell apart share one."""
-        if len(self._routes) >= ROUTES_MAX:
+        if len(self._routes) >= ROUTES_MAX or len(self._kinds) >= KINDS_MAX:
             self._routes.clear()
+            self._kinds.clear()
         known_code = code if code is None or code in self._codes else OTHER_CODE
         told = sources(dataset, known_code)
         told = Sources(told.products & self._products, told.categories, told.services & self._services)
@@ -200,7 +211,8 @@ class RuleSet:
             return None
         if len(applying) < INDEXED_MIN and not any(condition.keyword for condition in applying):
             return generate([(condition.number, condition.node) for condition in applying])
-        return Index(applying, self._texts).matches
+        few = len(applying) < INDEXED_MIN
+        return Index(applying, self._texts, sample_events=0 if few else SAMPLE_EVENTS).matches
 
     def _note(
         self,

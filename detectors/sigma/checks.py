@@ -83,8 +83,9 @@ def check(document: Document, faults: list[Fault]) -> None:
     logsource = body.get("logsource")
     if isinstance(logsource, Mapped):
         for key in logsource:
-            close = nearest(key, _LOGSOURCE_KEYS)
-            if key not in _LOGSOURCE_KEYS and close and key != "description":
+            if key in _LOGSOURCE_KEYS or key == "description":
+                continue
+            if close := nearest(key, _LOGSOURCE_KEYS):
                 note(faults, document, key, f"unknown key {key!r}{close}", logsource)
     detection = body.get("detection")
     if isinstance(detection, Mapped):

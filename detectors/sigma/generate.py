@@ -44,6 +44,7 @@ from detectors.sigma.values import (
     search,
     text,
     time_part,
+    unread,
     written,
 )
 
@@ -105,6 +106,7 @@ class _Source:
             "cased_keywords": cased_keywords,
             "lowered": lowered,
             "text": text,
+            "unread": unread,
             "written": written,
         }
         self._names: dict[Any, str] = {}
@@ -158,8 +160,9 @@ class _Source:
         others = FALLBACKS.get(field, ())
         for depth, other in enumerate(others):
             inner = indent + " " * (depth + 1)
-            self.lines.append(f"{indent}{' ' * depth}if {variable} is None:")
             attribute = ECS_ATTRIBUTES.get(other)
+            unread = "" if attribute or "." not in other else " and not unread(event)"
+            self.lines.append(f"{indent}{' ' * depth}if {variable} is None{unread}:")
             self.lines.append(
                 f"{inner}{variable} = " + (f"event.{attribute}" if attribute else f"get({self.constant(other)})")
             )

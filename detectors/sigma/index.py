@@ -15,7 +15,17 @@ from detectors.sigma.generate import Probe, checker, generate, prober
 from detectors.sigma.literals import Choice, Need, Texts, Wanted, choose, fold, texts_of
 from detectors.sigma.scan import MEMO_CHARS_MAX, MEMO_MAX, Scanner
 from detectors.sigma.tree import Node, has_keywords
-from detectors.sigma.values import ABSENT, SEPARATOR, Many, getter, keywords, own_values, text
+from detectors.sigma.values import (
+    ABSENT,
+    LOWERED_CHARS_MIN,
+    SEPARATOR,
+    Many,
+    getter,
+    keywords,
+    lowered,
+    own_values,
+    text,
+)
 
 SAMPLE_EVENTS = 512  # of a kind, after which the texts are chosen anew
 SAMPLE_CHARS_MAX = 4096  # of a value in the sample
@@ -68,7 +78,7 @@ class Table:
 
     def of_text(self, value: str) -> Numbers:
         """The numbers that a text brings up, each once and in order."""
-        low = fold(value.lower())
+        low = fold(value.lower() if len(value) < LOWERED_CHARS_MIN else lowered(value))
         numbers = self._equals.get(low, _NONE)
         if self._scanner is not None:
             found = set(numbers)

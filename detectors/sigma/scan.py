@@ -21,7 +21,7 @@ def _installed(name: str) -> Any:
 _ahocorasick = _installed("ahocorasick_rs")
 _hyperscan = _installed("hyperscan")
 
-FEW_MAX = 6  # so few texts are searched one by one
+FEW_MAX = 16  # so few texts are searched one by one in a short value: it does not matter how often they stand in it
 PACKED_MAX = 64  # so few are quickly seen to be absent
 MEMO_MAX = 4096  # answers remembered
 MEMO_CHARS_MAX = 160  # of a remembered value; longer ones seldom come again
@@ -42,14 +42,14 @@ class Scanner:
         self._first: Any = None
         self._long_seen = 0
         self._database: Any = None
-        if _ahocorasick is not None and len(self._texts) > FEW_MAX:
+        if _ahocorasick is not None:
             self._find = _ahocorasick.AhoCorasick(self._texts).find_matches_as_indexes
             if len(self._texts) <= PACKED_MAX:
                 kind = _ahocorasick.MatchKind.LeftmostFirst
                 self._first = _ahocorasick.AhoCorasick(self._texts, matchkind=kind).find_matches_as_indexes
 
     def found(self, value: str) -> Iterable[int]:
-        if self._find is None:
+        if self._find is None or (len(value) < LONG_CHARS_MIN and len(self._texts) <= FEW_MAX):
             return [number for number, text in enumerate(self._texts) if text in value]
         if not value.isascii():
             value = value.encode("utf-8", "replace").decode()  # of a lone surrogate one other character

@@ -301,18 +301,29 @@ def keyword_found(wanted: Search, event: Event) -> bool:
     return any(wanted.found(value) for value in values(event))
 
 
+def unread(event: Event) -> bool:
+    """Whether most of a Windows event is still in its line: then ECS paths say nothing that its native names do not."""
+    return event.event_module == "windows" and event.fields.__class__ is not dict
+
+
 def getter(name: str) -> Callable[[Event], Any]:
     """Reads one field of an event under its ECS or native name, or the other names it goes by."""
     attribute = ECS_ATTRIBUTES.get(name)
     if attribute is not None:
         read: Callable[[Event], Any] = operator.attrgetter(attribute)
         return read
-    others = [getter(other) for other in FALLBACKS.get(name, ()) if other in ECS_ATTRIBUTES or other not in FALLBACKS]
+    others = [
+        (getter(other), "." in other and other not in ECS_ATTRIBUTES)
+        for other in FALLBACKS.get(name, ())
+        if other in ECS_ATTRIBUTES or other not in FALLBACKS
+    ]
 
     def native(event: Event) -> Any:
         value = event.fields.get(name)
         if value is None:
-            for other in others:
+            for other, is_path in others:
+                if is_path and unread(event):
+                    continue
                 value = other(event)
                 if value is not None:
                     break
