@@ -323,14 +323,15 @@ def test_scanners_find_the_same(monkeypatch: pytest.MonkeyPatch, library: str) -
     if library == "without either":
         monkeypatch.setattr(scan, "_ahocorasick", None)
     monkeypatch.setattr(scan, "LONG_SEEN_MIN", 1)
-    monkeypatch.setattr(scan, "PIECE_CHARS", 1500)
-    words = [f"w{n}x" for n in range(90)] + ["überall", "w1", "a\\b|c", "(.*)"]
-    for few in (words, words[:20], words[-4:]):
+    monkeypatch.setattr(scan, "PIECE_BYTES", 1500)
+    words = [f"w{n}x" for n in range(90)] + ["überall", "w1", "a\\b|c", "(.*)", "ß", "\U0001f600"]
+    for few in (words, words[:20], words[-6:]):
         scanner = Scanner(few)
         for value in (
             "",
             "w1x",
             "xx w77x Überall überall",
+            "\U0001f600" * 700 + "ßß",
             "a\\b|c",
             "\ud800w3x",
             "y" * 1497 + "w42x" + "z" * 3000,

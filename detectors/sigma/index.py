@@ -15,17 +15,7 @@ from detectors.sigma.generate import Probe, checker, generate, prober
 from detectors.sigma.literals import Choice, Need, Texts, Wanted, choose, fold, texts_of
 from detectors.sigma.scan import MEMO_CHARS_MAX, MEMO_MAX, Scanner
 from detectors.sigma.tree import Node, has_keywords
-from detectors.sigma.values import (
-    ABSENT,
-    LOWERED_CHARS_MIN,
-    SEPARATOR,
-    Many,
-    getter,
-    keywords,
-    lowered,
-    own_values,
-    text,
-)
+from detectors.sigma.values import ABSENT, LOWERED_CHARS_MIN, SEPARATOR, Many, getter, lowered, own_values, text, values
 
 SAMPLE_EVENTS = 512  # of a kind, after which the texts are chosen anew
 SAMPLE_CHARS_MAX = 4096  # of a value in the sample
@@ -36,6 +26,8 @@ PIECE_CHARS_MIN = 3  # of a keyword, to look for it in a line as it came
 Numbers = tuple[int, ...]
 _NONE: Numbers = ()
 _PLAIN = re.compile(r"[a-z0-9 _:.,;=@()-]+")  # no notation of lines writes these in another way
+
+LOWER_TO_ASCII = "\u0130\u017f\u212a"  # letters from beyond ASCII that small letters bring into it
 
 
 class Condition:
@@ -72,13 +64,14 @@ class Table:
                 place = within.setdefault(each.value, ([], [], []))
                 place[("contains", "startswith", "endswith").index(each.op)].extend(sorted(numbers))
         self._within = [(value, *map(tuple, lists)) for value, lists in within.items()]
+        self._ascii = all(each.value.isascii() for each in wanted)
         self._scanner = Scanner(list(within)) if within else None
         self.memo: dict[str, Numbers] = {}
         self.remembered: Callable[[str], Numbers | None] = self.memo.get
 
     def of_text(self, value: str) -> Numbers:
         """The numbers that a text brings up, each once and in order."""
-        low = fold(value.lower() if len(value) < LOWERED_CHARS_MIN else lowered(value))
+        low = self._low(value)
         numbers = self._equals.get(low, _NONE)
         if self._scanner is not None:
             found = set(numbers)
@@ -95,6 +88,14 @@ class Table:
                 self.memo.clear()
             self.memo[value] = numbers
         return numbers
+
+    def _low(self, value: str) -> str:
+        """Small letters to look in. Where only ASCII is looked for, a long text is stripped of all else: that is much faster."""
+        if len(value) < LOWERED_CHARS_MIN:
+            return fold(value.lower())
+        if self._ascii and not value.isascii() and not any(letter in value for letter in LOWER_TO_ASCII):
+            return value.encode("ascii", "replace").decode().lower()
+        return fold(lowered(value))
 
     def of_other(self, value: object) -> Numbers:
         """The numbers that a number, a truth value or a list brings up."""
@@ -124,7 +125,7 @@ class Keywords:
             own = SEPARATOR.join(own_values(event))
             if not self._pieces.found(fold(line.lower())) and not self._pieces.found(fold(own.lower())):
                 return _NONE
-        return self._table.of_text(keywords(event))
+        return self._table.of_text(SEPARATOR.join(values(event)))
 
 
 class Index:

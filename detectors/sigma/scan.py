@@ -25,7 +25,7 @@ FEW_MAX = 16  # so few texts are searched one by one in a short value: it does n
 PACKED_MAX = 64  # so few are quickly seen to be absent
 MEMO_MAX = 4096  # answers remembered
 MEMO_CHARS_MAX = 160  # of a remembered value; longer ones seldom come again
-PIECE_CHARS = 65_536  # of a long value are searched at a time, so that the list of finds stays small
+PIECE_BYTES = 65_536  # of a long value are searched at a time, so that the list of finds stays small
 LONG_CHARS_MIN = 1024  # from here on Hyperscan is worth its call
 LONG_SEEN_MIN = 1000  # long values after which its tables, slow to build, are worth it
 
@@ -37,47 +37,59 @@ class Scanner:
 
     def __init__(self, texts: Sequence[str]) -> None:
         self._texts = list(texts)
-        self._longest = max(map(len, self._texts), default=0)
         self._find: Any = None
         self._first: Any = None
         self._long_seen = 0
         self._database: Any = None
-        if _ahocorasick is not None:
-            self._find = _ahocorasick.AhoCorasick(self._texts).find_matches_as_indexes
-            if len(self._texts) <= PACKED_MAX:
-                kind = _ahocorasick.MatchKind.LeftmostFirst
-                self._first = _ahocorasick.AhoCorasick(self._texts, matchkind=kind).find_matches_as_indexes
+        if _ahocorasick is None:
+            return
+        # single letters from beyond ASCII are looked up: one may stand in a value ten thousand times
+        self._letters = {text: at for at, text in enumerate(self._texts) if len(text) == 1 and not text.isascii()}
+        self._numbers = [at for at, text in enumerate(self._texts) if text not in self._letters]
+        encoded = [self._texts[at].encode() for at in self._numbers]
+        self._longest = max(map(len, encoded), default=0)
+        self._find = _ahocorasick.BytesAhoCorasick(encoded).find_matches_as_indexes
+        if len(encoded) <= PACKED_MAX:
+            kind = _ahocorasick.MatchKind.LeftmostFirst
+            self._first = _ahocorasick.BytesAhoCorasick(encoded, matchkind=kind).find_matches_as_indexes
 
     def found(self, value: str) -> Iterable[int]:
         if self._find is None or (len(value) < LONG_CHARS_MIN and len(self._texts) <= FEW_MAX):
             return [number for number, text in enumerate(self._texts) if text in value]
-        if not value.isascii():
-            value = value.encode("utf-8", "replace").decode()  # of a lone surrogate one other character
-        if len(value) < LONG_CHARS_MIN:
-            return {find[0] for find in self._find(value, overlapping=True)}
+        low = value.encode("utf-8", "replace")  # bytes: with text the library counts characters, six times the work
+        numbers = self._numbers
+        found = {numbers[at] for at in self._places(low)}
+        if self._letters and len(low) != len(value):
+            found.update(self._letters[letter] for letter in self._letters.keys() & set(value))
+        return found
+
+    def _places(self, low: bytes) -> Iterable[int]:
+        if len(low) < LONG_CHARS_MIN:
+            return {find[0] for find in self._find(low, overlapping=True)}
         self._long_seen += 1
-        if _hyperscan is not None and self._long_seen > LONG_SEEN_MIN:
-            return self._found_in_long(value)
+        if _hyperscan is not None and self._first is None and self._long_seen > LONG_SEEN_MIN:
+            return self._found_in_long(low)
         found: set[int] = set()
-        for start in range(0, len(value), PIECE_CHARS):
-            piece = value[start : start + PIECE_CHARS + self._longest]
+        for start in range(0, len(low), PIECE_BYTES):
+            piece = low[start : start + PIECE_BYTES + self._longest]
             if self._first is None or self._first(piece):
                 found.update(find[0] for find in self._find(piece, overlapping=True))
         return found
 
-    def _found_in_long(self, value: str) -> Iterable[int]:
+    def _found_in_long(self, value: bytes) -> Iterable[int]:
         if self._database is None:
             self._database = _hyperscan.Database(mode=_hyperscan.HS_MODE_BLOCK)
             self._database.compile(
                 expressions=[
-                    _NO_LETTER.sub(lambda byte: b"\\x%02x" % byte[0][0], text.encode()) for text in self._texts
+                    _NO_LETTER.sub(lambda byte: b"\\x%02x" % byte[0][0], self._texts[at].encode())
+                    for at in self._numbers
                 ],
-                ids=list(range(len(self._texts))),
-                elements=len(self._texts),
-                flags=[_hyperscan.HS_FLAG_SINGLEMATCH] * len(self._texts),
+                ids=list(range(len(self._numbers))),
+                elements=len(self._numbers),
+                flags=[_hyperscan.HS_FLAG_SINGLEMATCH] * len(self._numbers),
             )
         found: list[int] = []
-        self._database.scan(value.encode(), match_event_handler=lambda number, *_: found.append(number))
+        self._database.scan(value, match_event_handler=lambda number, *_: found.append(number))
         return found
 
 
