@@ -2,7 +2,6 @@
 
 import re
 from datetime import UTC, datetime
-from ipaddress import ip_address
 from typing import Any
 
 import msgspec
@@ -10,14 +9,11 @@ import msgspec
 from connectors.clock import MONTHS
 from connectors.envelope import peel
 from connectors.events import Event, Origin, ParseError
+from connectors.values import is_address, is_public
 
-ADDRESS_CHARS_MAX = 64  # no address is longer, not even one with a zone
-TIMES_MAX = (
-    4096  # texts of times remembered (they state their zone, so they mean the same for every source), and addresses
-)
+TIMES_MAX = 4096  # texts of times remembered (they state their zone, so they mean the same for every source)
 ADDRESSES_MAX = 64  # of one forwarded list
 _TIMES: dict[str, float] = {}
-_GLOBAL: dict[str, bool | None] = {}  # is it a public address; None for what is no address
 
 _SUCCESS, _FAILURE = "success", "failure"
 _WEB = ("web",)
@@ -233,32 +229,13 @@ def _client(left: str, fields: dict[str, Any]) -> str | None:
             fields["destination.domain"] = served[1]
             if served[2]:
                 fields["destination.port"] = int(served[2])
-    if len(_GLOBAL) > TIMES_MAX - ADDRESSES_MAX:
-        _GLOBAL.clear()
     addresses = [item for item in items if is_address(item)]
     if len(items) > 1:
         fields["network.forwarded_ip"] = addresses
     if not addresses:
         fields["source.domain"] = items[0]
         return None
-    return next((a for a in addresses if _GLOBAL[a]), addresses[0])
-
-
-def is_address(text: str) -> bool:
-    if len(text) > ADDRESS_CHARS_MAX:
-        return False
-    try:
-        return _GLOBAL[text] is not None
-    except KeyError:
-        pass
-    if len(_GLOBAL) >= TIMES_MAX:
-        _GLOBAL.clear()
-    try:
-        known: bool | None = ip_address(text).is_global
-    except ValueError:
-        known = None
-    _GLOBAL[text] = known
-    return known is not None
+    return next((a for a in addresses if is_public(a)), addresses[0])
 
 
 def _event(

@@ -18,6 +18,7 @@ from connectors.audit_tables import (
     Meaning,
 )
 from connectors.events import Event
+from connectors.values import TRANSPORTS
 
 NAME = "auditd"
 PAIRS_MAX = 8192  # of one record
@@ -158,7 +159,7 @@ def event_of(records: list[Record], at: float, serial: str | None, host: str | N
         destination,
         destination_port,
         None,
-        _TRANSPORTS.get(merged.get("proto", "")) if kind == "NETFILTER_PKT" else None,
+        TRANSPORTS.get(merged.get("proto", "")) if kind == "NETFILTER_PKT" else None,
         program,
         pid,
         executable,
@@ -174,7 +175,6 @@ def event_of(records: list[Record], at: float, serial: str | None, host: str | N
 
 DATASETS = {meaning.kind: f"auditd.{meaning.kind}" for meaning in (*SYSCALLS.values(), *RECORDS.values(), UNKNOWN)}
 _WITH_PATH = frozenset(("avc", "anomaly", "config", "other"))
-_TRANSPORTS = {"1": "icmp", "6": "tcp", "17": "udp", "47": "gre", "50": "esp", "58": "ipv6-icmp", "132": "sctp"}
 
 
 def _syscall_of(pairs: dict[str, str]) -> str:

@@ -1,13 +1,15 @@
 """Shows how a line was read: which parser, which patterns took which span, and where each field's value stands.
 
-For the eyes of whoever writes or checks a parser. The patterns of all loaded connector modules are watched for the time
-of one call, so this is no part of the live path.
+For the eyes of whoever writes or checks a parser. The patterns of the parser and of the modules it uses are watched for the
+time of one call, so this is no part of the live path.
 """
 
 import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
+from types import ModuleType
 from typing import Any
 
 import msgspec
@@ -59,7 +61,7 @@ def explain(parser: str, text: str, origin: Origin) -> Explanation:
                 continue
         seen = []
         try:
-            with _watched(text, seen):
+            with _watched(module, text, seen):
                 events = module.parse(text, origin)
         except ParseError as error:
             reason = str(error)
@@ -131,23 +133,36 @@ class _Watcher:
 
 
 @contextmanager
-def _watched(text: str, seen: list[Taken]) -> Iterator[None]:
-    """All patterns of the connector modules replaced by watchers."""
+def _watched(module: Any, text: str, seen: list[Taken]) -> Iterator[None]:
+    """The patterns of a parser, and of the connector modules that it uses, replaced by watchers."""
     changed: list[tuple[dict[str, Any], str, Any]] = []
-    for module_name, module in list(sys.modules.items()):
-        if not module_name.startswith("connectors.") or module_name == __name__:
-            continue
-        space = vars(module)
-        for name, held in list(space.items()):
-            watcher = _replaced(held, f"{module_name.removeprefix('connectors.')}.{name}", text, seen, 0)
+    for name, space in _concerned(type(module).__module__ if not isinstance(module, ModuleType) else module.__name__):
+        for key, held in list(space.items()):
+            watcher = _replaced(held, f"{name.removeprefix('connectors.')}.{key}", text, seen, 0)
             if watcher is not held:
-                changed.append((space, name, held))
-                space[name] = watcher
+                changed.append((space, key, held))
+                space[key] = watcher
     try:
         yield
     finally:
-        for space, name, held in changed:
-            space[name] = held
+        for space, key, held in changed:
+            space[key] = held
+
+
+@cache
+def _concerned(start: str) -> list[tuple[str, dict[str, Any]]]:
+    """A module and the connector modules that it uses, with their names."""
+    found: dict[str, dict[str, Any]] = {}
+    waiting = [start]
+    while waiting:
+        name = waiting.pop()
+        if name in found or name not in sys.modules or name == __name__:
+            continue
+        space = found[name] = vars(sys.modules[name])
+        used = {getattr(held, "__module__", None) or getattr(held, "__name__", "") for held in space.values()}
+        used |= {held.__name__ for held in space.values() if isinstance(held, ModuleType)}
+        waiting += [other for other in used if isinstance(other, str) and other.startswith("connectors.")]
+    return list(found.items())
 
 
 def _replaced(held: Any, name: str, text: str, seen: list[Taken], depth: int) -> Any:

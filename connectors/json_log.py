@@ -22,11 +22,9 @@ DEPTH_MAX = 8  # objects nested deeper are kept as JSON text
 LIST_MAX = 512  # elements of one list that are kept
 INTEGER_BITS = 63  # longer numbers are kept as text: neither the wire nor JavaScript holds them
 REMEMBERED_MAX = 16_384  # addresses, accounts and paths whose meaning is kept
-TRUNCATED = "shield.truncated"
 
 Log = dict[str, Any]
 ABSENT = {"", "-", "--", "null", "N/A", "n/a", "none", "None"}
-TRANSPORT = {"1": "icmp", "6": "tcp", "17": "udp", "47": "gre", "50": "esp", "58": "ipv6-icmp", "132": "sctp"}
 _NOTHING: Log = {}
 
 

@@ -11,6 +11,7 @@ import msgspec
 
 from connectors.clock import MONTHS
 from connectors.events import Event, Origin, ParseError
+from connectors.values import TRANSPORTS
 from connectors.windows_events import (
     CHANNEL_OF_PROVIDER,
     DATASET_OF_CHANNEL,
@@ -18,7 +19,6 @@ from connectors.windows_events import (
     LEVELS,
     LOGON_TYPES,
     TABLES,
-    TRANSPORTS,
     Kind,
     Kinds,
 )

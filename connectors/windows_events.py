@@ -371,5 +371,3 @@ INTEGRITY_LEVELS = {
     "S-1-16-12288": "High",
     "S-1-16-16384": "System",
 }
-
-TRANSPORTS = {"1": "icmp", "6": "tcp", "17": "udp", "47": "gre", "50": "esp", "58": "ipv6-icmp"}

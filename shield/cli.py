@@ -445,14 +445,13 @@ def dead(
     help="Validate and build everything, run all rule tests; needs no broker." + EXAMPLE + "shield check shield.yml"
 )
 def check(config: ConfigPath, json: AsJson = False) -> None:
-    from detectors.sigma import RuleSet
     from detectors.sigma.rule_tests import run_tests
     from shield import config as configs
     from shield import roles
     from shield.sinks import open_sink
 
     loaded = configs.load(config)
-    roles.stages(loaded)
+    _, signals = roles.stages(loaded)
     faults = []
     for sink in loaded.sinks:
         try:
@@ -468,7 +467,7 @@ def check(config: ConfigPath, json: AsJson = False) -> None:
                 )
             elif token.token_file and not Path(token.token_file).is_file():
                 faults.append(f"{config}: source {source.source}: there is no token file {token.token_file}")
-    rules = RuleSet.load(loaded.rule_paths)
+    rules = signals.rules
     results = run_tests(rules)
     failed = [r for r in results if not r.passed]
     faults += [f"{r.path}: test `{r.name}` of `{r.title}`: {r.detail}" for r in failed]

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -56,7 +57,8 @@ def speak(*, json: bool | None = None, quiet: bool = False) -> None:
 
 def stages(config: Config, *, future_s: float | None = None) -> tuple[RawStage, SignalStage]:
     """Both halves of the pipeline. Raises RuleFaults or ProfileError when rules or profiles are wrong."""
-    rules = RuleSet.load(config.rule_paths)
+    cache = Path(config.rules_cache) if config.rules_cache else None
+    rules = RuleSet.load(config.rule_paths, expansions=config.placeholders, cache=cache)
     behaviour = Behaviour.load(config.profile_paths, None, learning=config.learning)
     learn_until = instant(config.learn_until) if config.learn_until else None
     raw = (

@@ -201,6 +201,30 @@ sinks:
         assert any(line.startswith(f"{path}:{place}: ") and word in line for line in err.splitlines()), (place, err)
 
 
+def test_placeholders_and_the_rule_cache_come_from_the_configuration(shield: Shield, tmp_path: Path) -> None:
+    rule = """\
+title: Logon to a domain controller
+id: 0b0f7b0e-5a3c-4c8e-9d55-0e3a4b1c7f99
+logsource: {product: linux, service: sshd}
+level: low
+detection:
+  s: {host.name|expand: '%dcs%'}
+  condition: s
+tests:
+  - {name: it is one, match: true, event: {event.dataset: linux_auth.sshd, host.name: dc-2}}
+"""
+    written(tmp_path / "dc.yml", rule)
+    path = written(tmp_path / "shield.yml", "bundled_rules: false\nrules: [dc.yml]\nrules_cache: kept\n")
+    code, _, err = shield("check", path)
+    assert code == USAGE
+    assert "%dcs%" in err
+    written(path, path.read_text() + "placeholders: {dcs: [dc-1, dc-2]}\n")
+    code, out, err = shield("check", path)
+    assert (code, out) == (OK, "")
+    assert "1 rules, 1 rule tests, 0 faults" in err
+    assert list((tmp_path / "kept").iterdir())
+
+
 def test_rule_tests_pass_or_fail_with_the_file_named(shield: Shield, tmp_path: Path) -> None:
     good, bad = tmp_path / "good.yml", tmp_path / "bad.yml"
     written(good, RULE.format(match="true"))

@@ -403,15 +403,3 @@ def test_a_rule_set_that_was_replaced_leaves_nothing_behind(tmp_path: Path) -> N
     gc.collect()
     assert [ref() for ref in gone] == [None, None, None]
     assert not [regex for regex in values._SEARCHES if "einmalig" in regex]
-
-
-def test_a_rule_set_is_prepared_for_what_another_has_met(tmp_path: Path) -> None:
-    path = tmp_path / "rules.yml"
-    path.write_text("---".join(RULE.format(n=n) for n in range(40)), encoding="utf-8")
-    old, new = RuleSet.load([path]), RuleSet.load([path])
-    event = rule_tests.event_of({"event.dataset": "ecs.test", "A": "werkzeug0003", "B": "einmalig0003"})
-    assert old.matches(event)
-    assert not new._kinds
-    new.prepare(old.kinds())
-    assert new._kinds.keys() == old._kinds.keys()
-    assert new.matches(event) == old.matches(event)

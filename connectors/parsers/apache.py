@@ -8,6 +8,7 @@ from connectors import accesslog
 from connectors.clock import MONTHS
 from connectors.envelope import peel
 from connectors.events import Event, Origin, ParseError
+from connectors.values import is_address
 
 NAME = "apache"
 
@@ -79,9 +80,9 @@ def _error(line: re.Match[str], host: str | None, origin: Origin) -> Event:
         place = _PLACE.fullmatch(client[1])
         if place is not None:
             address, port = place.groups()
-        elif accesslog.is_address(left := client[1].rpartition(":")[0]) and (fraction or len(client[1]) > 39):
+        elif is_address(left := client[1].rpartition(":")[0]) and (fraction or len(client[1]) > 39):
             address, port = left, client[1].rpartition(":")[2]  # 2.4 puts the port behind IPv6 without brackets
-        elif accesslog.is_address(client[1]):
+        elif is_address(client[1]):
             address = client[1]
         else:
             fields["source.domain"] = client[1]

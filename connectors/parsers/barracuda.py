@@ -12,8 +12,11 @@ from connectors import tolerant_json
 from connectors.clock import from_epoch, from_iso
 from connectors.envelope import Envelope, peel
 from connectors.events import Event, Lazy, Origin, ParseError
+from connectors.values import TRANSPORTS, whole_number
 
 NAME = "barracuda"
+
+_PROTOCOLS = TRANSPORTS | {"echo": "icmp"}
 
 HEAD_MAX = 512  # characters in front of the action
 KEYS_MAX = 256  # of one JSON object
@@ -53,8 +56,6 @@ _DENYING = {"block", "deny", "drop", "fail", "local block", "remote block", "ter
 _ALLOWING = {"allow", "local allow", "session allow", "pass", "accept"}
 _ENDS = {"remove", "local remove", "session remove"}
 _CATEGORIES = {"virus": "malware", "atd": "malware", "atp": "malware", "ips": "intrusion_detection"}
-_PROTOCOLS = {"icmpv6": "ipv6-icmp", "1": "icmp", "6": "tcp", "17": "udp", "47": "gre", "50": "esp", "51": "ah"}
-_PROTOCOLS |= {"echo": "icmp", "58": "ipv6-icmp"}
 _WEB_TYPES: dict[int, tuple[str, ...]] = {
     0: ("access", "allowed"),
     1: ("access", "denied"),
@@ -144,11 +145,11 @@ def _activity(action: str, begin: int, text: str, origin: Origin) -> Event:
         None if user in _ABSENT else user,
         None,
         _address(source),
-        _number(source_port),
-        _number(sent),
+        whole_number(source_port),
+        whole_number(sent),
         _address(destination),
-        _number(destination_port),
-        _number(received),
+        whole_number(destination_port),
+        whole_number(received),
         _PROTOCOLS.get(protocol, protocol) or None,
         fields=Lazy(_activity_fields, text, begin),
     )
@@ -237,15 +238,15 @@ def _json(text: str, origin: Origin) -> Event:
         get("user") or None,
         None,
         _address(get("src_ip") or get("source_ip") or get("srcIP")),
-        _number(get("source_port") or get("src_port") or get("srcPort")),
-        _number(get("sentBytes")),
+        whole_number(get("source_port") or get("src_port") or get("srcPort")),
+        whole_number(get("sentBytes")),
         _address(get("dst_ip") or get("destination_ip") or get("dstIP")),
-        _number(get("destination_port") or get("port") or get("dstPort")),
-        _number(get("receivedBytes")),
+        whole_number(get("destination_port") or get("port") or get("dstPort")),
+        whole_number(get("receivedBytes")),
         _PROTOCOLS.get(protocol, protocol) or None,
         file_path=get("app_target") or None if threat in {"virus", "atd"} else None,
         url_path=path,
-        http_response_status_code=_number(get("status_code")),
+        http_response_status_code=whole_number(get("status_code")),
         fields=fields,
     )
 
@@ -286,7 +287,7 @@ def _service(program: re.Match[str], text: str, origin: Origin) -> Event:
         host_name=envelope.host,
         user_name=None if user is None else user[1],
         source_ip=None if peer is None else peer[1],
-        source_port=None if peer is None else _number(peer[2]),
+        source_port=None if peer is None else whole_number(peer[2]),
         process_name=name,
         service_name=service,
         fields=fields,
@@ -321,9 +322,9 @@ def _threat(
         host_name=envelope.host,
         user_name=user or None,
         source_ip=source,
-        source_port=_number(source_port),
+        source_port=whole_number(source_port),
         destination_ip=destination,
-        destination_port=_number(port),
+        destination_port=whole_number(port),
         network_transport=None if protocol == "allip" else _PROTOCOLS.get(protocol, protocol),
         fields=fields,
     )
@@ -338,12 +339,12 @@ def _fields(log: Mapping[str, str]) -> dict[str, Any]:
             fields[ecs] = value
     if log.get("srcMAC"):
         fields["source.mac"] = log["srcMAC"].upper().replace(":", "-")
-    if (severity := _number(log.get("threat_severity"))) is not None:
+    if (severity := whole_number(log.get("threat_severity"))) is not None:
         fields["event.severity"] = severity
-    if (duration := _number(log.get("duration"))) is not None:
+    if (duration := whole_number(log.get("duration"))) is not None:
         fields["event.duration"] = duration * 1_000_000  # milliseconds
     for key, ecs in (("sentPackets", "source.packets"), ("receivedPackets", "destination.packets")):
-        if (packets := _number(log.get(key))) is not None:
+        if (packets := whole_number(log.get(key))) is not None:
             fields[ecs] = packets
     return fields
 
@@ -381,10 +382,3 @@ def _json_time(log: Mapping[str, Any], origin: Origin) -> float:
 
 def _address(text: str | None) -> str | None:
     return None if text is None or text.strip() in {"", "-"} else text.strip()
-
-
-def _number(text: str | None) -> int | None:
-    """A whole number that fits into 64 bits."""
-    if not text or not text.isdigit() or len(text) > 18 or not text.isascii():
-        return None
-    return int(text)

@@ -4,11 +4,11 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from connectors import accesslog
 from connectors.clock import EPOCH_S_MAX, from_epoch, from_iso
 from connectors.envelope import peel
 from connectors.events import Event, Lazy, Origin, ParseError
 from connectors.tolerant_json import decode
+from connectors.values import is_address
 
 NAME = "caddy"
 
@@ -78,7 +78,7 @@ def _request(log: dict[str, Any], request: dict[str, Any], host: str | None, ori
         host,
         _text(log.get("user_id")),
         None,
-        address if address is not None and accesslog.is_address(address) else None,
+        address if address is not None and is_address(address) else None,
         port,
         _number(log.get("bytes_read")),
         None,
@@ -130,7 +130,7 @@ def _fields(log: Mapping[str, Any], request: Mapping[str, Any], target: str | No
                 fields[path] = header
         if (forwarded := _first(sent.get("x-forwarded-for"))) is not None:
             parts = forwarded.replace(",", " ").split()[:FORWARDED_MAX]
-            if found := [part for part in parts if accesslog.is_address(part)]:
+            if found := [part for part in parts if is_address(part)]:
                 fields["network.forwarded_ip"] = found
     tls = request.get("tls")
     if type(tls) is dict and (server := _text(tls.get("server_name"))) is not None:

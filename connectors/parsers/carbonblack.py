@@ -9,7 +9,6 @@ from typing import Any
 from connectors import json_log
 from connectors.events import Event, Lazy, Origin, ParseError
 from connectors.json_log import (
-    TRANSPORT,
     Log,
     account,
     address,
@@ -24,6 +23,7 @@ from connectors.json_log import (
     text_of,
     word,
 )
+from connectors.values import TRANSPORTS
 
 NAME = "carbonblack"
 
@@ -181,7 +181,7 @@ def _pid(*values: Any) -> int | None:
 
 def _transport(protocol: str) -> str | None:
     low = protocol.lower().removeprefix("proto_")
-    return TRANSPORT.get(low, low if low in {"tcp", "udp", "icmp"} else None)
+    return TRANSPORTS.get(low, low if low in {"tcp", "udp", "icmp"} else None)
 
 
 def _fields(log: Log, hit: Log, damaged: bool) -> Log:

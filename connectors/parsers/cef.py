@@ -12,6 +12,7 @@ from typing import Any
 from connectors.clock import MONTHS, from_epoch, from_iso
 from connectors.envelope import ZONES_H, peel
 from connectors.events import Event, Lazy, Origin, ParseError
+from connectors.values import TRANSPORTS, url_path, whole_number
 
 NAME = "cef"
 
@@ -34,7 +35,6 @@ _LABELLED = re.compile(
 )
 
 _ABSENT = {"", "-", "N/A", "(no user)", "null", "(null)"}
-_TRANSPORT = {"1": "icmp", "6": "tcp", "17": "udp", "47": "gre", "50": "esp", "58": "ipv6-icmp", "132": "sctp"}
 _FULL_NAMES = {  # the dictionary's full name -> the short key that it stands for
     "applicationProtocol": "app",
     "bytesIn": "in",
@@ -155,16 +155,16 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
             sender or _stated(get("duser")),
             _stated(get("sntdom") if sender else get("dntdom")),
             _stated(get("src")) or _labelled(log, "c6a2", "Source IPv6 Address"),
-            _number(get("spt")),
-            _number(get("in")),
+            whole_number(get("spt")),
+            whole_number(get("in")),
             _stated(get("dst")) or _labelled(log, "c6a3", "Destination IPv6 Address"),
-            _number(get("dpt")),
-            _number(get("out")),
-            None if proto is None or proto in _ABSENT else _TRANSPORT.get(proto) or proto.lower(),
+            whole_number(get("dpt")),
+            whole_number(get("out")),
+            None if proto is None or proto in _ABSENT else TRANSPORTS.get(proto) or proto.lower(),
             sproc or get("dproc") or get("deviceProcessName"),
-            None if pid is None else _number(pid),
+            None if pid is None else whole_number(pid),
             file_path=get("filePath"),
-            url_path=None if request is None else _path(request),
+            url_path=None if request is None else url_path(request),
             fields=Lazy(_fields, log, parts[:_HEADER_PARTS], "Label=" in text),
         ),
     )
@@ -329,17 +329,3 @@ def _labelled(log: dict[str, Any], key: str, label: str) -> str | None:
 
 def _stated(text: str | None) -> str | None:
     return None if text is None or text in _ABSENT else text
-
-
-def _number(text: str | None) -> int | None:
-    """A whole number that fits into 64 bits."""
-    if text is None or not text.isascii() or not text.isdigit() or len(text) > 18:
-        return None
-    return int(text)
-
-
-def _path(url: str) -> str | None:
-    rest = url.split("?", 1)[0]
-    if "://" in rest:
-        return "/" + rest.split("://", 1)[1].partition("/")[2]
-    return rest if rest.startswith("/") else None

@@ -15,6 +15,7 @@ from connectors.clock import MONTHS, from_epoch, from_iso
 from connectors.envelope import peel
 from connectors.events import Event, Lazy, Origin, ParseError
 from connectors.parsers import cef, leef
+from connectors.values import TRANSPORTS, whole_number
 
 NAME = "checkpoint"
 HEAD_CHARS_MAX = 400  # within which a line shows what it is
@@ -43,10 +44,6 @@ _TOLD = re.compile(
 )
 _ABSENT = frozenset(("", "0.0.0.0", "::", "N/A"))  # noqa: S104 -- what the device writes for none
 _ADDRESS = frozenset("0123456789abcdefABCDEF.:")
-_TRANSPORT = {
-    "0": "hopopt", "1": "icmp", "2": "igmp", "6": "tcp", "8": "egp", "17": "udp", "47": "gre", "50": "esp", "51": "ah",
-    "58": "ipv6-icmp", "112": "vrrp", "132": "sctp",
-}  # fmt: skip
 _PORTS = {  # names of services that older forms write for the port
     "ftp": 21, "ssh": 22, "telnet": 23, "smtp": 25, "domain-udp": 53, "domain-tcp": 53, "http": 80, "pop-3": 110,
     "ntp-udp": 123, "nbname": 137, "nbdatagram": 138, "nbsession": 139, "imap": 143, "snmp": 161, "ldap": 389,
@@ -253,12 +250,12 @@ def _event(log: dict[str, str], at: float, host: str | None) -> Event:
         _login(user) if user else None,
         get("domain_name") or get("domain") or None,
         _address(get("src") or get("client_ip") or get("endpoint_ip") or get("source_ip")),
-        _number(get("s_port")),
-        _number(get("client_outbound_bytes") or get("sent_bytes")),
+        whole_number(get("s_port")),
+        whole_number(get("client_outbound_bytes") or get("sent_bytes")),
         _address(get("dst")),
-        None if not service_port else _number(service_port) or _PORTS.get(service_port),
-        _number(get("server_outbound_bytes") or get("received_bytes") or get("client_inbound_bytes")),
-        None if not proto else _TRANSPORT.get(proto) or proto.lower(),
+        None if not service_port else whole_number(service_port) or _PORTS.get(service_port),
+        whole_number(get("server_outbound_bytes") or get("received_bytes") or get("client_inbound_bytes")),
+        None if not proto else TRANSPORTS.get(proto) or proto.lower(),
         get("process_name") or None,
         process_parent_name=get("parent_process_name") or None,
         file_path=get("file_name") or get("dlp_file_name") or None,
@@ -315,7 +312,7 @@ def _fields(log: dict[str, str]) -> dict[str, Any]:
     if device:
         fields["observer.name" if _address(device) is None else "observer.ip"] = device
     for key, path in _COUNTS.items():
-        if count := _number(log.get(key)):
+        if count := whole_number(log.get(key)):
             fields[path] = count
     return fields
 
@@ -323,9 +320,3 @@ def _fields(log: dict[str, str]) -> dict[str, Any]:
 def _path(url: str) -> str:
     rest = url.partition("://")[2] or url
     return "/" + rest.partition("/")[2].partition("?")[0]
-
-
-def _number(text: str | None) -> int | None:
-    if text is None or not text.isdigit() or not text.isascii() or len(text) > 18:
-        return None
-    return int(text)

@@ -7,18 +7,17 @@ says `from A/p to B/p`, `IP = A` or `Username = u`. Fields are mapped as Elastic
 import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from ipaddress import ip_address
 from typing import Any, NamedTuple
 
 from connectors.envelope import ZONES_H, Envelope, peel
 from connectors.events import Event, Origin, ParseError
+from connectors.values import TRANSPORTS, is_address
 
 NAME = "cisco_asa"
 
 TAG = re.compile(r"%(ASA|PIX|FTD|FDT|NGIPS|FWSM)-(?:[A-Za-z]{1,16}-)?(\d)-(\d{6}):? {0,2}")
 FIREPOWER = frozenset({"FTD", "FDT", "NGIPS"})  # `cisco_ftd` reads these
 LEVELS = ("emergency", "alert", "critical", "error", "warning", "notification", "informational", "debug")
-_ADDRESSES_MAX = 65_536  # remembered verdicts on whether a text is an address
 
 # What stands in a message. An address may be a name (`name` command); users follow in brackets with identity firewalls.
 _PARTS = {
@@ -257,25 +256,6 @@ _PORTS = {
     "smtp": 25,
 }
 _PORTS |= {"ntp": 123, "syslog": 514, "tftp": 69, "bootps": 67, "bootpc": 68, "isakmp": 500, "netbios-ns": 137}
-_TRANSPORT = {
-    "1": "icmp",
-    "6": "tcp",
-    "17": "udp",
-    "41": "ipv6",
-    "47": "gre",
-    "50": "esp",
-    "51": "ah",
-    "58": "ipv6-icmp",
-}
-_TRANSPORT |= {
-    "2": "igmp",
-    "88": "eigrp",
-    "89": "ospf",
-    "103": "pim",
-    "112": "vrrp",
-    "132": "sctp",
-    "icmpv6": "ipv6-icmp",
-}
 _NAMED = {  # name in the pattern -> ECS path or Cisco's own name, copied as it is
     "src_if": "observer.ingress.interface.name",
     "dst_if": "observer.egress.interface.name",
@@ -606,15 +586,6 @@ def _untagged(envelope: Envelope) -> Sequence[Event]:
     )
 
 
-@lru_cache(maxsize=_ADDRESSES_MAX)
-def is_address(text: str) -> bool:
-    try:
-        ip_address(text)
-    except ValueError:
-        return False
-    return True
-
-
 def number(text: str | None) -> int | None:
     """A whole number that fits into 64 bits."""
     if text is None or not text.isascii() or not text.isdigit() or len(text) > 18:
@@ -632,7 +603,7 @@ def _port(text: str | None) -> int | None:
 @lru_cache(maxsize=256)
 def transport_of(proto: str) -> str:
     low = proto.lower()
-    return _TRANSPORT.get(low, low)
+    return TRANSPORTS.get(low, low)
 
 
 @lru_cache(maxsize=4096)

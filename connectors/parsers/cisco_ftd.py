@@ -13,6 +13,7 @@ import msgspec
 from connectors.envelope import Envelope
 from connectors.events import Event, Lazy, Origin, ParseError
 from connectors.parsers import cisco_asa
+from connectors.values import is_address
 
 NAME = "cisco_ftd"
 
@@ -254,7 +255,7 @@ def _untagged(text: str, origin: Origin) -> Event:
 
 
 def _address(text: str | None) -> str | None:
-    return text if text and cisco_asa.is_address(text) else None
+    return text if text and is_address(text) else None
 
 
 def _port(text: str | None) -> int | None:

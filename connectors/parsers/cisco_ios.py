@@ -8,12 +8,12 @@ import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
-from ipaddress import ip_address
 from typing import Any, NamedTuple
 
 from connectors.clock import DAY_S, MONTHS, YEAR_S
 from connectors.envelope import ZONES_H, peel
 from connectors.events import Event, Lazy, Origin, ParseError
+from connectors.values import TRANSPORTS, is_address, whole_number
 
 NAME = "cisco_ios"
 
@@ -188,11 +188,6 @@ _NAMED = {  # name in the pattern -> ECS path or Cisco's own name
     "deed": "cisco.ios.operation",
     "dhcp": "cisco.ios.dhcp_message",
 }
-_TRANSPORT = {
-    "1": "icmp", "2": "igmp", "6": "tcp", "17": "udp", "41": "ipv6", "47": "gre", "50": "esp", "51": "ah",
-    "58": "ipv6-icmp", "88": "eigrp", "89": "ospf", "103": "pim", "112": "vrrp", "132": "sctp",
-    "icmpv6": "ipv6-icmp", "ahp": "ah",
-}  # fmt: skip
 _SERVICES = {"22": "ssh", "23": "telnet", "80": "web", "443": "web"}
 _NO_USER = frozenset({"", "unknown", "N/A", "-", "console"})
 
@@ -262,12 +257,12 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
             host,
             None if user is None or user in _NO_USER else user,
             None,
-            source if source is not None and _is_address(source) else None,
-            _number(get("sport")),
-            _number(get("sent")),
-            destination if destination is not None and _is_address(destination) else None,
-            _number(get("dport")),
-            _number(get("received")),
+            source if source is not None and is_address(source) else None,
+            whole_number(get("sport")),
+            whole_number(get("sent")),
+            destination if destination is not None and is_address(destination) else None,
+            whole_number(get("dport")),
+            whole_number(get("received")),
             None if proto is None else _transport(proto),
             app,
             pid,
@@ -298,11 +293,11 @@ def _fields(
         if value and key in _NAMED:
             fields[_NAMED[key]] = value
     for key, path in (("src", "source.domain"), ("dst", "destination.domain")):
-        if (name := found.get(key)) and name != "0" and not _is_address(name):
+        if (name := found.get(key)) and name != "0" and not is_address(name):
             fields[path] = name
     if (mac := found.get("mac")) is not None and len(mac) >= MAC_DIGITS:
         fields["source.mac"] = _mac(mac)
-    if (packets := _number(found.get("packets"))) is not None:
+    if (packets := whole_number(found.get("packets"))) is not None:
         fields["network.packets"] = packets
     return fields
 
@@ -403,29 +398,13 @@ def _refused(kind: _Kind) -> _Kind:
     return kind._replace(action="port-refused" if kind.service == "dot1x" else "logon-failed", outcome="failure")
 
 
-@lru_cache(maxsize=ADDRESSES_MAX)
-def _is_address(text: str) -> bool:
-    try:
-        ip_address(text)
-    except ValueError:
-        return False
-    return True
-
-
 def _mac(text: str) -> str:
     """`0011.2233.4455` as ECS writes it."""
     digits = re.sub(r"[^0-9A-Fa-f]", "", text).upper()
     return "-".join(digits[at : at + 2] for at in range(0, 12, 2)) if len(digits) == 12 else text
 
 
-def _number(text: str | None) -> int | None:
-    """A whole number that fits into 64 bits."""
-    if text is None or not text.isascii() or not text.isdigit() or len(text) > 18:
-        return None
-    return int(text)
-
-
 @lru_cache(maxsize=256)
 def _transport(proto: str) -> str:
     low = proto.lower()
-    return _TRANSPORT.get(low, low)
+    return TRANSPORTS.get(low, low)

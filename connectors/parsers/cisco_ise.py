@@ -9,11 +9,11 @@ import re
 from collections.abc import Sequence
 from datetime import datetime
 from functools import lru_cache
-from ipaddress import ip_address
 from typing import Any, NamedTuple
 
 from connectors.envelope import peel
 from connectors.events import Event, Lazy, Origin, ParseError
+from connectors.values import is_address, whole_number
 
 NAME = "cisco_ise"
 
@@ -144,10 +144,10 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
             None,
             source,
             sport,
-            _number(get("Acct-Input-Octets")),
-            destination if destination is not None and _is_address(destination) else None,
+            whole_number(get("Acct-Input-Octets")),
+            destination if destination is not None and is_address(destination) else None,
             _port(get("DestinationPort")),
-            _number(get("Acct-Output-Octets")),
+            whole_number(get("Acct-Output-Octets")),
             process_command_line=_command(log),
             service_name=_service(log, kind, area or ""),
             fields=Lazy(_fields, pairs, (category, number, total, segment, sequence, severity), host),
@@ -240,22 +240,9 @@ def _moment(stamp: str) -> float | None:
 
 
 def _first_address(log: dict[str, str], keys: tuple[str, ...]) -> str | None:
-    return next((value for key in keys if (value := log.get(key)) is not None and _is_address(value)), None)
-
-
-@lru_cache(maxsize=REMEMBERED_MAX)
-def _is_address(text: str) -> bool:
-    try:
-        ip_address(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _number(text: str | None) -> int | None:
-    return int(text) if text is not None and text.isascii() and text.isdigit() and len(text) <= 18 else None
+    return next((value for key in keys if (value := log.get(key)) is not None and is_address(value)), None)
 
 
 def _port(text: str | None) -> int | None:
-    port = _number(text)
+    port = whole_number(text)
     return port if port is not None and port <= PORT_MAX else None

@@ -13,6 +13,7 @@ from typing import Any
 from connectors import tolerant_json
 from connectors.clock import from_epoch, from_iso
 from connectors.events import Event, Lazy, Origin, ParseError
+from connectors.values import url_path
 
 NAME = "cisco_meraki"
 
@@ -312,7 +313,7 @@ def _event(
         dport,
         None,
         transport,
-        url_path=None if url is None else _path(url),
+        url_path=None if url is None else url_path(url),
         service_name=service,
         fields=Lazy(_fields, log, kind, device),
     )
@@ -410,10 +411,3 @@ def _port(text: str) -> int | None:
 
 def _text(value: Any) -> str | None:
     return value if type(value) is str and value else None
-
-
-def _path(url: str) -> str | None:
-    rest = url.partition("?")[0]
-    if "://" in rest:
-        return "/" + rest.split("://", 1)[1].partition("/")[2]
-    return rest if rest.startswith("/") else None

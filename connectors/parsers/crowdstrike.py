@@ -12,7 +12,6 @@ from typing import Any
 from connectors import json_log
 from connectors.events import Event, Lazy, Origin, ParseError
 from connectors.json_log import (
-    TRANSPORT,
     Log,
     account,
     address,
@@ -28,6 +27,7 @@ from connectors.json_log import (
     text_of,
     word,
 )
+from connectors.values import TRANSPORTS
 
 NAME = "crowdstrike"
 REMEMBERED_MAX = 4096  # names of events whose meaning is kept
@@ -234,7 +234,7 @@ def _streamed(log: Log, inner: Log, text: str, origin: Origin, damaged: bool) ->
         address(destination),
         ports[1],
         None,
-        None if protocol is None else TRANSPORT.get(protocol),
+        None if protocol is None else TRANSPORTS.get(protocol),
         first(inner, "FileName") or program(text_of(inner.get("ImageFileName"))),
         number(inner.get("ProcessId")) or number(inner.get("PID")),
         first(inner, "ImageFileName"),
@@ -281,7 +281,7 @@ def _replicated(log: Log, text: str, origin: Origin, damaged: bool) -> Event:
         address(first(log, "RemoteAddressIP4", "RemoteAddressIP6")) if kind != "auth" else None,
         port(get("RemotePort")),
         None,
-        None if protocol is None else TRANSPORT.get(protocol),
+        None if protocol is None else TRANSPORTS.get(protocol),
         program(image) or first(log, "ContextBaseFileName", "FileName"),
         pid if pid is not None else number(get("EtwRawProcessId")),
         image,

@@ -7,9 +7,9 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from connectors import accesslog
 from connectors.envelope import peel
 from connectors.events import Event, Lazy, Origin, ParseError
+from connectors.values import is_address, whole_number
 
 NAME = "dovecot"
 
@@ -122,7 +122,10 @@ def _event(
         rip = said.rfind("rip=")
         address = _value(said, "rip=", rip) if rip >= 0 else None
         destination = _value(said, "lip=", rip)
-        source_port, destination_port = _number(_value(said, "rport=", rip)), _number(_value(said, "lport=", rip))
+        source_port, destination_port = (
+            whole_number(_value(said, "rport=", rip)),
+            whole_number(_value(said, "lport=", rip)),
+        )
         begin = said.find("user=<") + len("user=<")
         end = said.rfind(">", begin, rip) if rip >= 0 else said.find(">", begin)
         user = said[begin:end] if begin < end and said.startswith("user=<", begin - 6) else None
@@ -143,7 +146,7 @@ def _event(
         if (old := _BYTES.search(said)) is not None:
             received, sent = int(old[1]), int(old[2])
         else:
-            received, sent = _number(_value(said, " in=", 0)), _number(_value(said, " out=", 0))
+            received, sent = whole_number(_value(said, " in=", 0)), whole_number(_value(said, " out=", 0))
     elif service in _DELIVERIES:
         if "saved mail to" in said or "stored mail into" in said:
             action, outcome = "delivered", "success"
@@ -196,7 +199,7 @@ def _fields(service: str, level: str | None, said: str) -> dict[str, Any]:
         if pairs.get(key):
             fields[f"dovecot.{key}"] = pairs[key]
     for key in ("deleted", "expunged", "trashed", "hdr_count", "body_count", "retr", "top", "del"):
-        if (count := _number(pairs.get(key, "").partition("/")[0])) is not None:
+        if (count := whole_number(pairs.get(key, "").partition("/")[0])) is not None:
             fields[f"dovecot.{key}"] = count
     for key, path in (("from", "email.from.address"), ("msgid", "email.message_id")):
         if pairs.get(key):
@@ -209,12 +212,6 @@ def _fields(service: str, level: str | None, said: str) -> dict[str, Any]:
 
 
 def _address(word: str | None) -> str | None:
-    if word is None or not accesslog.is_address(word):
+    if word is None or not is_address(word):
         return None
     return word.removeprefix("::ffff:") if word.startswith("::ffff:") and "." in word else word
-
-
-def _number(word: str | None) -> int | None:
-    if word is None or not word.isdecimal() or not word.isascii() or len(word) > DIGITS_MAX:
-        return None
-    return int(word)

@@ -12,6 +12,7 @@ from connectors.clock import from_epoch, from_iso
 from connectors.envelope import peel
 from connectors.events import ECS_ATTRIBUTES, Event, Origin, ParseError
 from connectors.tolerant_json import decode
+from connectors.values import url_path
 
 NAME = "ecs"
 
@@ -95,7 +96,7 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
     module = values[_MODULE] = values[_MODULE] or fields.get("event.module") or NAME
     values[_DATASET] = values[_DATASET] or fields.get("data_stream.dataset") or f"{module}.log"
     if values[_URL_PATH] is None and isinstance(url := fields.get("url.original"), str):
-        values[_URL_PATH] = _path(url)
+        values[_URL_PATH] = url_path(url)
     if values[_COMMAND_LINE] is None and isinstance(args := fields.get("process.args"), list):
         values[_COMMAND_LINE] = " ".join(_word(word) for word in args)
     values.append(fields)
@@ -185,10 +186,3 @@ def _number(value: Any) -> int | None:
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 18:
         return int(value)
     return None
-
-
-def _path(url: str) -> str | None:
-    rest = url.split("?", 1)[0]
-    if "://" in rest:
-        return "/" + rest.split("://", 1)[1].partition("/")[2]
-    return rest if rest.startswith("/") else None

@@ -9,10 +9,11 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from connectors import accesslog, columns
+from connectors import columns
 from connectors.clock import EPOCH_S_MAX
 from connectors.envelope import peel
 from connectors.events import Event, Lazy, Origin, ParseError
+from connectors.values import is_address, whole_number
 
 NAME = "exchange"
 
@@ -171,7 +172,7 @@ def _tracking(values: Mapping[str, str], at: float) -> Event:
         None,
         _address(get("original-client-ip")) or _address(get("client-ip")),
         None,
-        _number(get("total-bytes")),
+        whole_number(get("total-bytes")),
         _address(get("original-server-ip")) or _address(get("server-ip")),
         None,
         None,
@@ -319,10 +320,10 @@ def _mailbox(values: Mapping[str, str], at: float) -> Event:
         domain,
         client,
         client_port,
-        _number(get("rqsize")),
+        whole_number(get("rqsize")),
         server,
         server_port,
-        _number(get("rpsize")),
+        whole_number(get("rpsize")),
         "tcp",
         service_name=protocol,
         fields=Lazy(_stated, values),
@@ -353,8 +354,8 @@ def _web(values: Mapping[str, str], at: float) -> Event:
         user_name=user or None,
         user_domain=domain,
         source_ip=_address(client),
-        source_bytes=_number(get("RequestBytes")),
-        destination_bytes=_number(get("ResponseBytes")),
+        source_bytes=whole_number(get("RequestBytes")),
+        destination_bytes=whole_number(get("ResponseBytes")),
         url_path=stem or None,
         http_response_status_code=code,
         service_name="web",
@@ -417,10 +418,4 @@ def _endpoint(word: str | None) -> tuple[str | None, int | None]:
 
 
 def _address(word: str | None) -> str | None:
-    return word if word and len(word) <= ADDRESS_CHARS_MAX and accesslog.is_address(word) else None
-
-
-def _number(word: str | None) -> int | None:
-    if word is None or not word.isdecimal() or not word.isascii() or len(word) > DIGITS_MAX:
-        return None
-    return int(word)
+    return word if word and len(word) <= ADDRESS_CHARS_MAX and is_address(word) else None

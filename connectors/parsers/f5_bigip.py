@@ -6,14 +6,13 @@ F5's own keys stay in `fields`; fields are mapped as Elastic's F5 BIG-IP integra
 
 import re
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
-from ipaddress import ip_address
 from typing import Any, NamedTuple
 
 from connectors import accesslog, tolerant_json
 from connectors.clock import MONTHS, from_epoch, from_iso
 from connectors.envelope import Envelope, peel
 from connectors.events import Event, Lazy, Origin, ParseError
+from connectors.values import TRANSPORTS, is_address, url_path
 
 NAME = "f5_bigip"
 
@@ -151,7 +150,6 @@ _DENYING = frozenset(
 _ALLOWING = frozenset(
     {"passed", "accept", "accept decisively", "allow", "allowed", "legal", "full", "allow_access", "redirect"}
 )
-_TRANSPORT = {"1": "icmp", "6": "tcp", "17": "udp", "58": "ipv6-icmp", "132": "sctp", "ipv6-icmp": "ipv6-icmp"}
 _NAMED = (
     ("virtual_name", "f5_bigip.virtual_server"),
     ("application", "network.application"),
@@ -264,10 +262,10 @@ def _message(body: str, found: re.Match[str] | None, level: str | None, envelope
         envelope.host,
         parts.get("user") or None,
         None,
-        source if source is not None and _is_address(source) else None,
+        source if source is not None and is_address(source) else None,
         _port(parts.get("sport")),
         _integer(parts.get("received")),
-        destination if destination is not None and _is_address(destination) else None,
+        destination if destination is not None and is_address(destination) else None,
         _port(parts.get("dport")),
         _integer(parts.get("sent")),
         None,
@@ -351,14 +349,14 @@ def _listed(log: Mapping[str, Any], damaged: bool, timestamp: float | None, host
         _address(log, _DESTINATION),
         _port(_first(log, _DESTINATION_PORT)),
         _integer(_first(log, _RECEIVED)),
-        None if proto is None else _TRANSPORT.get(proto.lower(), proto.lower()),
+        None if proto is None else TRANSPORTS.get(proto.lower(), proto.lower()),
         None,
         None,
         None,
         None,
         None,
         None,
-        None if url is None else _path(url),
+        None if url is None else url_path(url),
         status if status is not None and 100 <= status < 1000 else None,
         None,
         Lazy(_listed_fields, log, damaged, kind, url),
@@ -425,18 +423,9 @@ def _first(log: Mapping[str, Any], keys: Sequence[str]) -> str | None:
 def _address(log: Mapping[str, Any], keys: Sequence[str]) -> str | None:
     for key in keys:
         value = _text(log.get(key))
-        if value is not None and _is_address(found := value.partition("%")[0]):  # %1 is the route domain
+        if value is not None and is_address(found := value.partition("%")[0]):  # %1 is the route domain
             return found
     return None
-
-
-@lru_cache(maxsize=REMEMBERED_MAX)
-def _is_address(text: str) -> bool:
-    try:
-        ip_address(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _text(value: Any) -> str | None:
@@ -458,10 +447,3 @@ def _integer(text: str | None) -> int | None:
 def _port(text: str | None) -> int | None:
     port = _integer(text)
     return port if port is not None and port <= PORT_MAX else None
-
-
-def _path(url: str) -> str | None:
-    rest = url.partition("?")[0]
-    if "://" in rest:
-        return "/" + rest.split("://", 1)[1].partition("/")[2]
-    return rest if rest.startswith("/") else None

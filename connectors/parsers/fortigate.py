@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from connectors.clock import from_epoch, from_iso
 from connectors.envelope import peel
 from connectors.events import Event, Lazy, Origin, ParseError
+from connectors.values import TRANSPORTS, whole_number
 
 NAME = "fortigate"
 
@@ -25,19 +26,6 @@ _ESCAPE = re.compile(r"\\([\"\\])")
 _ADDRESS_IN_UI = re.compile(r"([\w-]{1,32})\(([0-9A-Fa-f.:]{2,45})\)")  # ui="https(192.0.2.7)"
 
 _ABSENT = {"", "N/A", "n/a", "(null)", "undefined", "unknown"}
-_TRANSPORT = {
-    "1": "icmp",
-    "2": "igmp",
-    "6": "tcp",
-    "17": "udp",
-    "41": "ipv6",
-    "47": "gre",
-    "50": "esp",
-    "51": "ah",
-    "58": "ipv6-icmp",
-    "89": "ospf",
-    "132": "sctp",
-}
 _DENYING = {
     "deny",
     "denied",
@@ -225,12 +213,12 @@ def _event(log: dict[str, Any], named: "_Named", text: str, origin: Origin) -> E
         host_name=None if host in _ABSENT else host,
         user_name=None if user is None or user in _ABSENT else user,
         source_ip=None if source_ip is None or source_ip in _ABSENT else source_ip,
-        source_port=_number(source_port),
-        source_bytes=_number(get("sentbyte") or get("sent")),
+        source_port=whole_number(source_port),
+        source_bytes=whole_number(get("sentbyte") or get("sent")),
         destination_ip=None if destination_ip is None or destination_ip in _ABSENT else destination_ip,
-        destination_port=_number(destination_port),
-        destination_bytes=_number(get("rcvdbyte") or get("rcvd")),
-        network_transport=None if proto is None else _TRANSPORT.get(proto, proto.lower()),
+        destination_port=whole_number(destination_port),
+        destination_bytes=whole_number(get("rcvdbyte") or get("rcvd")),
+        network_transport=None if proto is None else TRANSPORTS.get(proto, proto.lower()),
         url_path=path,
         service_name=service,
         fields=fields,
@@ -245,7 +233,7 @@ def _fields(log: Mapping[str, Any], named: "_Named") -> dict[str, Any]:
             fields[ecs] = value
     if "service" in log:
         fields["network.protocol"] = log["service"].lower()
-    if "duration" in log and (duration := _number(log["duration"])) is not None:
+    if "duration" in log and (duration := whole_number(log["duration"])) is not None:
         fields["event.duration"] = duration * 1_000_000_000
     if (way := log.get("direction") or log.get("dir")) is not None:
         fields["network.direction"] = _DIRECTIONS.get(way, way)
@@ -310,7 +298,7 @@ def _traffic(shape: _Shape, match: re.Match[str], text: str, origin: Origin) -> 
         destination_ip or None,
         int(destination_port) if destination_port else None,
         int(received) if received else None,
-        _TRANSPORT.get(proto, proto) or None,
+        TRANSPORTS.get(proto, proto) or None,
         fields=Lazy(_fields_of, shape, text),
     )
 
@@ -401,13 +389,6 @@ _TRAFFIC_TYPES: dict[tuple[bool, bool], tuple[str, ...]] = {  # (a session begin
 }
 
 
-def _number(text: str | None) -> int | None:
-    """A whole number that fits into 64 bits."""
-    if text is None or not text.isdigit() or len(text) > 18 or not text.isascii():
-        return None
-    return int(text)
-
-
 def _time(log: dict[str, Any], text: str, origin: Origin) -> float:
     return _moment(log.get("eventtime"), log.get("date"), log.get("time"), log.get("tz"), text, origin)
 
@@ -420,7 +401,9 @@ def _moment(
     try:
         if stated is not None and len(stated) == 19 and stated.isdigit() and stated.isascii():
             exact = int(stated) / 1e9
-        elif stated is not None and (number := _number(stated[:17])) is not None:  # 19 digits of ns do not fit a float
+        elif (
+            stated is not None and (number := whole_number(stated[:17])) is not None
+        ):  # 19 digits of ns do not fit a float
             exact = from_epoch(number * 10.0 ** (len(stated) - len(stated[:17])))
         if date is not None and time is not None:
             stamp = f"{date}T{time}{zone or ''}"

@@ -16,6 +16,7 @@ from connectors import columns
 from connectors.clock import EPOCH_S_MAX
 from connectors.envelope import peel
 from connectors.events import Event, Lazy, Origin, ParseError
+from connectors.values import whole_number
 
 NAME = "iis"
 
@@ -294,11 +295,11 @@ def _request(words: list[str], names: tuple[str, ...]) -> Event:
         user,
         domain,
         _clean(client),
-        _number(client_port),
-        _number(received),
+        whole_number(client_port),
+        whole_number(received),
         _clean(server),
-        _number(port),
-        _number(sent),
+        whole_number(port),
+        whole_number(sent),
         None,
         None,
         None,
@@ -351,9 +352,9 @@ def _fields(words: list[str], names: tuple[str, ...], ftp: bool) -> dict[str, An
     if (version := get("cs-version")) is not None and version.startswith("HTTP/"):
         fields["http.version"] = version[5:]
     for name, path in (("sc-bytes", "http.response.bytes"), ("cs-bytes", "http.request.bytes")):
-        if (number := _number(get(name) or "-")) is not None:
+        if (number := whole_number(get(name) or "-")) is not None:
             fields[path] = number
-    if (duration := _number(get("time-taken") or "-")) is not None:
+    if (duration := whole_number(get("time-taken") or "-")) is not None:
         fields["event.duration"] = duration * 1_000_000
     for name in _FORWARDED:
         if (value := get(name)) is not None:
@@ -401,9 +402,9 @@ def _refused(words: list[str], names: tuple[str, ...]) -> Event:
         event_outcome=None if code is None else "success" if code < 400 else "failure",
         message=value.get("s-reason"),
         source_ip=_clean(words[2]),
-        source_port=_number(words[3]),
+        source_port=whole_number(words[3]),
         destination_ip=_clean(words[4]),
-        destination_port=_number(words[5]),
+        destination_port=whole_number(words[5]),
         network_transport={"TCP": "tcp", "QUIC": "udp"}.get(value.get("transport", "-")),
         url_path=path if target != "-" else None,
         http_response_status_code=code,
@@ -492,9 +493,3 @@ def _bare(word: str) -> str | None:
 
 def _plain(word: str) -> bool:
     return word == "-" or (word.isascii() and word.isdecimal() and len(word) <= DIGITS_MAX)
-
-
-def _number(word: str) -> int | None:
-    if not word.isdecimal() or not word.isascii() or len(word) > DIGITS_MAX:
-        return None
-    return int(word)

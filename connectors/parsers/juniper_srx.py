@@ -11,6 +11,7 @@ from typing import Any
 from connectors.clock import from_iso
 from connectors.envelope import peel
 from connectors.events import Event, Lazy, Origin, ParseError
+from connectors.values import TRANSPORTS, whole_number
 
 NAME = "juniper_srx"
 REMEMBERED_MAX = 4096  # names of messages remembered with what they mean
@@ -52,10 +53,6 @@ _FROM = re.compile(r"(?i)\b(?:from(?: host)?|host|at|ssh-connection) '?([0-9a-f]
 _COMMAND = re.compile(r"command '([^']{0,4096})")
 
 _ABSENT = frozenset(("", "N/A", "n/a", "None", "UNKNOWN", "-", "0.0.0.0"))  # noqa: S104 -- what the device writes for none
-_TRANSPORT = {
-    "0": "hopopt", "1": "icmp", "2": "igmp", "6": "tcp", "8": "egp", "17": "udp", "47": "gre", "50": "esp", "51": "ah",
-    "58": "ipv6-icmp", "89": "ospf", "103": "pim", "112": "vrrp", "132": "sctp",
-}  # fmt: skip
 _DAEMONS = {  # that only Junos has
     "alarmd", "appidd", "authd", "bdbrepd", "bfdd", "chassisd", "cosd", "craftd", "dcd", "dfwd", "eventd", "fwauthd", "gkd",
     "gkmd", "httpd-gk", "idpd", "ikemd", "iked", "jdhcpd", "jsrpd", "kmd", "l2ald", "l2cpd", "lacpd", "lfmd",
@@ -199,7 +196,7 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
     if len(head) >= 5 and (at := _instant(head[-5], origin)) is not None:  # the usual line
         log, message = _structured(text, begin)
         host, app, pid, tag = head[-4:]
-        return (_event(log, message, tag, at, _stated(host), _stated(app), _number(pid)),)
+        return (_event(log, message, tag, at, _stated(host), _stated(app), whole_number(pid)),)
     envelope = peel(text, origin)
     message = envelope.message
     named = _TAG.match(message)
@@ -285,12 +282,12 @@ def _event(
         None if user in _ABSENT else user,
         None,
         None if source in _ABSENT else source,
-        _number(get("source-port")),
-        _number(get("bytes-from-client") or get("outbound-bytes")),
+        whole_number(get("source-port")),
+        whole_number(get("bytes-from-client") or get("outbound-bytes")),
         _stated(get("destination-address") or get("remote-address") or get("destination-ip")),
-        _number(get("destination-port")),
-        _number(get("bytes-from-server") or get("inbound-bytes")),
-        None if not proto else _TRANSPORT.get(proto) or (proto.lower() if proto not in _ABSENT else None),
+        whole_number(get("destination-port")),
+        whole_number(get("bytes-from-server") or get("inbound-bytes")),
+        None if not proto else TRANSPORTS.get(proto) or (proto.lower() if proto not in _ABSENT else None),
         tag or None if app is None else app,
         pid,
         process_command_line=command,
@@ -374,9 +371,9 @@ def _fields(log: dict[str, str], tag: str, host: str | None) -> dict[str, Any]:
         if value is not None and value not in _ABSENT:
             fields[path] = value
     for key, path in _COUNTS.items():
-        if (count := _number(log.get(key))) is not None:
+        if (count := whole_number(log.get(key))) is not None:
             fields[path] = count
-    if (duration := _number(log.get("elapsed-time"))) is not None:
+    if (duration := whole_number(log.get("elapsed-time"))) is not None:
         fields["event.duration"] = duration * 1_000_000_000
     if log.get("url", "") not in _ABSENT:
         fields["url.original"] = log["url"] + log.get("obj", "")
@@ -389,9 +386,3 @@ def _fields(log: dict[str, str], tag: str, host: str | None) -> dict[str, Any]:
 
 def _stated(text: str | None) -> str | None:
     return None if text is None or text in _ABSENT else text
-
-
-def _number(text: str | None) -> int | None:
-    if text is None or not text.isdigit() or not text.isascii() or len(text) > 18:
-        return None
-    return int(text)

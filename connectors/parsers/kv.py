@@ -11,6 +11,7 @@ from typing import Any
 from connectors.clock import from_epoch, from_iso
 from connectors.envelope import peel
 from connectors.events import Event, Lazy, Origin, ParseError
+from connectors.values import TRANSPORTS
 
 NAME = "kv"
 
@@ -99,17 +100,7 @@ _ROLES: dict[str, tuple[str, ...]] = {
     ),
     "method": ("method", "http_method", "request_method", "httpmethod", "verb", "http.request.method"),
 }  # fmt: skip
-_TRANSPORTS = {
-    "1": "icmp",
-    "6": "tcp",
-    "17": "udp",
-    "47": "gre",
-    "50": "esp",
-    "51": "ah",
-    "58": "ipv6-icmp",
-    "132": "sctp",
-}
-_SPOKEN = frozenset({*_TRANSPORTS.values(), "icmpv6", "igmp", "ip"})
+_SPOKEN = frozenset({*TRANSPORTS.values(), "icmpv6", "igmp", "ip"})
 _ABSENT = frozenset({"", "-", "N/A", "n/a", "null", "(null)", "None", "none", "<nil>", "undefined", "unknown"})
 _SUCCEEDED = frozenset(
     {
@@ -282,7 +273,7 @@ def described(
     action = first(roles.get("action"))
     act = action.lower() if action else ""
     protocol = (first(roles.get("protocol")) or "").lower()
-    transport = _TRANSPORTS.get(protocol) or (protocol if protocol in _SPOKEN else None)
+    transport = TRANSPORTS.get(protocol) or (protocol if protocol in _SPOKEN else None)
     if protocol and transport is None:
         more["network.protocol"] = protocol
     said = first(roles.get("message"))

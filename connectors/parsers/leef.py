@@ -13,6 +13,7 @@ from connectors.clock import MONTHS, from_epoch, from_iso
 from connectors.envelope import ZONES_H, peel
 from connectors.events import Event, Lazy, Origin, ParseError
 from connectors.parsers.kv import Found, first, gathered, integer, ranked
+from connectors.values import TRANSPORTS, url_path
 
 NAME = "leef"
 
@@ -39,7 +40,6 @@ _JAVA_PARTS = {
 }  # fmt: skip
 
 _ABSENT = frozenset({"", "-", "N/A", "n/a", "null", "(null)", "none", "None"})
-_TRANSPORT = {"1": "icmp", "6": "tcp", "17": "udp", "47": "gre", "50": "esp", "58": "ipv6-icmp", "132": "sctp"}
 _NAMED = {  # attribute -> ECS path, copied as it is
     "app": "network.application", "appProto": "network.protocol", "direction": "network.direction",
     "dstDomain": "destination.domain", "dstMAC": "destination.mac", "dstName": "destination.domain",
@@ -136,12 +136,12 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
             first(what("destination_ip")),
             integer(what("destination_port"), 65535),
             integer(what("received")),
-            None if proto is None else _TRANSPORT.get(proto) or proto.lower(),
+            None if proto is None else TRANSPORTS.get(proto) or proto.lower(),
             first(what("program")),
             integer(what("pid"), 2**32 - 1),
             process_command_line=first(what("command")),
             file_path=first(what("file")),
-            url_path=_path(url) if url is not None else None,
+            url_path=url_path(url) if url is not None else None,
             http_response_status_code=integer(what("status"), 599),
             fields=Lazy(_fields, log, (begin[1], vendor, product, version), url),
         ),
@@ -317,10 +317,3 @@ def _java(form: str) -> re.Pattern[str] | None:
             seen.add(letter)
             parts.append(_JAVA_PARTS[letter])
     return re.compile("".join(parts))
-
-
-def _path(url: str) -> str | None:
-    rest = url.split("?", 1)[0]
-    if "://" in rest:
-        return "/" + rest.split("://", 1)[1].partition("/")[2]
-    return rest if rest.startswith("/") else None

@@ -1,14 +1,13 @@
 """macOS Endpoint Security events as `eslogger` writes them: processes, files, logons, persistence, malware found by XProtect."""
 
 from collections.abc import Sequence
-from functools import lru_cache
-from ipaddress import ip_address
 from typing import Any, NamedTuple
 
 from connectors import tolerant_json
 from connectors.clock import from_iso
 from connectors.envelope import peel
 from connectors.events import Event, Origin, ParseError
+from connectors.values import address_of
 
 NAME = "macos_es"
 HEAD_CHARS_MAX = 512  # a syslog header before the JSON
@@ -269,7 +268,7 @@ def _logon(
         if type(group := detail.get("group_name")) is str:
             fields["group.name"] = group
     address = detail.get("source_address")
-    return user, _address(address) if type(address) is str else None
+    return user, address_of(address) if type(address) is str else None
 
 
 def _outcome(detail: dict[str, Any], document: dict[str, Any], meaning: Meaning) -> str | None:
@@ -333,14 +332,6 @@ def _number(value: Any) -> int | None:
 def _pid(process: dict[str, Any]) -> int | None:
     token = process.get("audit_token")
     return _number(token.get("pid")) if type(token) is dict else None
-
-
-@lru_cache(maxsize=65_536)
-def _address(text: str) -> str | None:
-    try:
-        return str(ip_address(text.partition("%")[0]))
-    except ValueError:
-        return None
 
 
 def _time(stated: Any, enveloped: float | None, origin: Origin) -> float:

@@ -11,8 +11,11 @@ from typing import Any
 from connectors.clock import MONTHS, from_iso
 from connectors.envelope import Envelope, peel
 from connectors.events import Event, Origin, ParseError
+from connectors.values import TRANSPORTS, whole_number
 
 NAME = "mikrotik"
+
+_PROTOCOLS = TRANSPORTS | {"ipsec-esp": "esp", "ipsec-ah": "ah"}
 
 _TOPIC_NAMES = (
     "account|async|backup|bfd|bgp|bridge|caps|certificate|container|critical|ddns|debug|dhcp|disk|dns|dot1x|dude|e-mail|"
@@ -63,8 +66,6 @@ SNIFF_CHARS_MAX = 512
 _NETWORK, _AUTHENTICATION = ("network",), ("authentication",)
 _LEVELS = {"critical": "critical", "error": "error", "warning": "warning", "info": "informational", "debug": "debug"}
 _ACTION = re.compile(r"(drop|block|den(?:y|ied)|reject|tarpit)|(accept|allow|pass|fasttrack)", re.IGNORECASE)
-_PROTOCOLS = {"icmpv6": "ipv6-icmp", "1": "icmp", "2": "igmp", "6": "tcp", "17": "udp", "47": "gre", "50": "esp"}
-_PROTOCOLS |= {"51": "ah", "58": "ipv6-icmp", "89": "ospf", "ipsec-esp": "esp", "ipsec-ah": "ah"}
 _SERVICES = {"ssh": "ssh", "winbox": "winbox", "web": "web", "rest-api": "web"}
 
 
@@ -126,10 +127,10 @@ def _packet(packet: re.Match[str], message: str, topics: tuple[str, ...], host: 
     if translated is not None:
         _, _, source_nat, source_nat_port, *_ = translated.groups()
         if source_nat is not None:
-            fields["source.nat.ip"], fields["source.nat.port"] = source_nat.strip("[]"), _number(source_nat_port)
+            fields["source.nat.ip"], fields["source.nat.port"] = source_nat.strip("[]"), whole_number(source_nat_port)
         else:
             fields["destination.nat.ip"] = translated[9].strip("[]")
-            fields["destination.nat.port"] = _number(translated[10])
+            fields["destination.nat.port"] = whole_number(translated[10])
     verdict = _ACTION.search(prefix or "") or _ACTION.search(chain)
     kind = "deny" if verdict is not None and verdict[1] else "accept" if verdict is not None else None
     protocol = protocol.lower()
@@ -183,7 +184,7 @@ def _event(message: str, topics: tuple[str, ...], envelope: Envelope, at: float)
         if stage == "in":
             fields["source.nat.ip"] = address
         else:
-            received, sent = _number(session[4]), _number(session[5])
+            received, sent = whole_number(session[4]), whole_number(session[5])
     elif (refused := _SESSION_FAILED.match(message)) is not None:
         source, user, reason = refused.groups()
         kind, category, types = "vpn", ("authentication", "session"), ("start",)
@@ -238,7 +239,7 @@ def _event(message: str, topics: tuple[str, ...], envelope: Envelope, at: float)
         host_name=envelope.host,
         user_name=user or None,
         source_ip=source,
-        source_port=_number(port),
+        source_port=whole_number(port),
         source_bytes=received,
         destination_ip=destination,
         destination_bytes=sent,
@@ -257,13 +258,6 @@ _ADDRESS = re.compile(
 def _tunnel(topics: tuple[str, ...]) -> str:
     """What a PPP session is for: PPPoE customers dial in, everything else is a VPN."""
     return "pppoe" if "pppoe" in topics else "vpn"
-
-
-def _number(text: str | None) -> int | None:
-    """A whole number that fits into 64 bits."""
-    if not text or not text.isdigit() or len(text) > 18 or not text.isascii():
-        return None
-    return int(text)
 
 
 def _moment(own: re.Match[str], origin: Origin) -> float | None:

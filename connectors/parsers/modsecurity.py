@@ -12,6 +12,7 @@ from connectors.clock import EPOCH_S_MAX, MONTHS, from_epoch, from_iso
 from connectors.envelope import peel
 from connectors.events import Event, Lazy, Origin, ParseError
 from connectors.tolerant_json import decode
+from connectors.values import is_address
 
 NAME = "modsecurity"
 
@@ -56,7 +57,6 @@ _PART_B = re.compile(
 _PART_F = re.compile(r"--[0-9A-Za-z]{6,16}-+F--\s+HTTP/\S{1,8} (\d{3})")
 _V3_TIME = re.compile(r"\w{3} (\w{3}) {1,2}(\d{1,2}) (\d\d):(\d\d):(\d\d) (\d{4})")
 _V2_TIME = re.compile(r"(\d\d/\w{3}/\d{4}:\d\d:\d\d:\d\d)(\.\d{1,9})? ([+-]\d{4})")
-_PLAIN_ADDRESS = re.compile(r"(\d{1,3}(?:\.\d{1,3}){3})(?::(\d{1,5}))?")
 
 _WEB = ("web", "intrusion_detection")
 _ONLY_WEB = ("web",)
@@ -167,11 +167,11 @@ def _tag(message: str, name: str) -> str | None:
 
 def _place(word: str) -> tuple[str | None, int | None]:
     """Address and port: Apache 2.4 puts the port behind, of IPv6 too, without brackets."""
-    if accesslog.is_address(word):
+    if is_address(word):
         return word, None
     left, _, right = word.rpartition(":")
     left = left.strip("[]")
-    if accesslog.is_address(left):
+    if is_address(left):
         return left, int(right) if right.isdecimal() and right.isascii() and 0 < int(right[:6]) < 65536 else None
     return None, None
 
@@ -341,10 +341,10 @@ def _audited(
         host,
         user,
         None,
-        client if client is not None and accesslog.is_address(client) else None,
+        client if client is not None and is_address(client) else None,
         _number(client_port),
         None,
-        server if server is not None and accesslog.is_address(server) else None,
+        server if server is not None and is_address(server) else None,
         _number(server_port),
         url_path=target.partition("?")[0] if target else None,
         http_response_status_code=code,

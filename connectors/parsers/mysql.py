@@ -2,18 +2,16 @@
 
 import re
 from collections.abc import Sequence
-from functools import lru_cache
-from ipaddress import ip_address
 from typing import Any
 
 from connectors import tolerant_json
 from connectors.clock import from_iso
 from connectors.envelope import peel
 from connectors.events import Event, Origin, ParseError
+from connectors.values import address_of
 
 NAME = "mysql"
 QUERY_CHARS_MAX = 16_384  # of a statement kept as the event's message
-AUDIT_PARTS = 10
 
 _ISO = r"(\d{4}-\d\d-\d\d[T ] ?\d{1,2}:\d\d:\d\d(?:\.\d{1,6})?(?:Z|[+-]\d\d:\d\d)?)"
 _SHORT = r"(\d{6} {1,2}\d{1,2}:\d\d:\d\d)"
@@ -230,7 +228,7 @@ def _client(client: str | None, fields: dict[str, Any]) -> str | None:
     """The address; a host's name goes to `source.domain`."""
     if not client:
         return None
-    address = _address(client.partition(":")[0] if client.count(":") == 1 else client)
+    address = address_of(client.partition(":")[0] if client.count(":") == 1 else client)
     if address is None and client != "localhost":
         fields["source.domain"] = client
     return address
@@ -254,12 +252,3 @@ def _time(stamp: str, origin: Origin) -> float:
     if stamp[-1:] != "Z" and "+" not in stamp:
         clock.remember(stamp, at)
     return at
-
-
-@lru_cache(maxsize=65_536)
-def _address(text: str) -> str | None:
-    try:
-        address = ip_address(text.partition("%")[0])
-    except ValueError:
-        return None
-    return str(getattr(address, "ipv4_mapped", None) or address)

@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from connectors import accesslog
 from connectors.clock import EPOCH_S_MAX, from_iso
 from connectors.envelope import peel
 from connectors.events import Event, Lazy, Origin, ParseError
 from connectors.tolerant_json import decode
+from connectors.values import is_address
 
 NAME = "nextcloud"
 
@@ -130,7 +130,7 @@ def _event(log: dict[str, Any], host: str | None, origin: Origin) -> Event:
         host,
         user,
         None,
-        remote if remote is not None and len(remote) <= ADDRESS_CHARS_MAX and accesslog.is_address(remote) else None,
+        remote if remote is not None and len(remote) <= ADDRESS_CHARS_MAX and is_address(remote) else None,
         file_path=path,
         url_path=target.partition("?")[0] if target is not None else None,
         service_name="web",

@@ -11,6 +11,7 @@ from typing import Any
 from connectors.clock import MONTHS, from_epoch, from_iso
 from connectors.envelope import peel
 from connectors.events import Event, Origin, ParseError
+from connectors.values import whole_number
 
 NAME = "openvpn"
 
@@ -267,8 +268,8 @@ def _status(text: str, at: float, host: str | None, program: str, pid: int | Non
         user_name=_known(username) or _known(user),
         source_ip=_bare(ip),
         source_port=int(port) if port else None,
-        source_bytes=_number(received),
-        destination_bytes=_number(sent),
+        source_bytes=whole_number(received),
+        destination_bytes=whole_number(sent),
         process_name=program,
         process_pid=pid,
         service_name="vpn",
@@ -288,10 +289,6 @@ def _transport(message: str, said: str) -> str | None:
     if said.startswith(("TCP connection", "TCPv")) or message.startswith("tcp"):
         return "tcp"
     return "udp" if said.startswith("UDPv") or message.startswith("udp") else None
-
-
-def _number(text: str | None) -> int | None:
-    return int(text) if text and text.isascii() and text.isdigit() and len(text) <= 18 else None
 
 
 def _moment(own: re.Match[str], origin: Origin) -> float | None:

@@ -5,13 +5,13 @@ Each row becomes one event; columns keep their names, and those that many tables
 
 from collections.abc import Sequence
 from functools import lru_cache
-from ipaddress import ip_address
 from typing import Any, NamedTuple
 
 from connectors import tolerant_json
 from connectors.clock import from_epoch
 from connectors.envelope import peel
 from connectors.events import Event, Origin, ParseError
+from connectors.values import TRANSPORTS, address_of
 
 NAME = "osquery"
 ROWS_MAX = 1000  # of one line; what follows is not read
@@ -50,7 +50,6 @@ _TABLES: tuple[tuple[frozenset[str], str, Meaning], ...] = (
 )
 _OTHER = ("result", Meaning())
 _EVENTED = {"process": ("start",), "file": ("change",), "network": ("connection", "start"), "session": ("start",)}
-_PROTOCOLS = {"1": "icmp", "6": "tcp", "17": "udp", "58": "ipv6-icmp"}
 _LEVELS = {"0": "info", "1": "warning", "2": "error", "3": "fatal"}
 _HASHES = ("md5", "sha1", "sha256")
 
@@ -145,11 +144,11 @@ def _event(action: str, row: Row, at: float, host: str | None, console: str | No
         message=_text(get("message")),
         host_name=host,
         user_name=user,
-        source_ip=_address(source) if source is not None else None,
+        source_ip=address_of(source) if source is not None else None,
         source_port=_port(source_port),
-        destination_ip=_address(destination) if destination is not None else None,
+        destination_ip=address_of(destination) if destination is not None else None,
         destination_port=_port(destination_port),
-        network_transport=_PROTOCOLS.get(protocol, protocol.lower()) if protocol and kind == "network" else None,
+        network_transport=TRANSPORTS.get(protocol, protocol.lower()) if protocol and kind == "network" else None,
         process_name=program or None,
         process_pid=_number(get("pid")),
         process_executable=executable,
@@ -204,16 +203,6 @@ def _number(value: Any) -> int | None:
 def _port(value: Any) -> int | None:
     number = _number(value)
     return number if number is not None and 0 < number <= PORT_MAX else None
-
-
-@lru_cache(maxsize=65_536)
-def _address(text: str) -> str | None:
-    try:
-        address = ip_address(text.partition("%")[0])
-    except ValueError:
-        return None
-    mapped = getattr(address, "ipv4_mapped", None)
-    return str(mapped or address)
 
 
 def _happened(stated: Any, otherwise: float) -> float:

@@ -17,6 +17,7 @@ from connectors.clock import from_iso
 from connectors.envelope import peel
 from connectors.events import Event, Lazy, Origin, ParseError
 from connectors.parsers import cef, leef
+from connectors.values import whole_number
 
 NAME = "panw"
 ACCOUNTS_MAX = 4096  # names of users remembered with what is name and what is domain
@@ -337,7 +338,7 @@ def _flow(kind: str, names: tuple[str, ...], values: list[str], at: float) -> Ev
     outcome: str | None = "success" if action in _PASSING else "failure"
     if kind == "TRAFFIC":
         if len(values) > 33:
-            sent, received = _number(values[32]), _number(values[33])
+            sent, received = whole_number(values[32]), whole_number(values[33])
         named, category, types = _TRAFFIC.get((subtype, action in _DENYING)) or _traffic(
             subtype, denied=action in _DENYING
         )
@@ -361,7 +362,7 @@ def _flow(kind: str, names: tuple[str, ...], values: list[str], at: float) -> Ev
         elif kind in {"GTP", "SCTP"}:
             outcome = None
         elif len(values) > _TUNNEL_BYTES + 1:
-            sent, received = _number(values[_TUNNEL_BYTES]), _number(values[_TUNNEL_BYTES + 1])
+            sent, received = whole_number(values[_TUNNEL_BYTES]), whole_number(values[_TUNNEL_BYTES + 1])
     return Event(
         at,
         NAME,
@@ -375,10 +376,10 @@ def _flow(kind: str, names: tuple[str, ...], values: list[str], at: float) -> Ev
         None,
         *_account(values[12]),
         None if values[7] in _ABSENT else values[7],
-        _number(values[24]),
+        whole_number(values[24]),
         sent,
         None if values[8] in _ABSENT else values[8],
-        _number(values[25]),
+        whole_number(values[25]),
         received,
         proto.lower() or None,
         file_path=file,
@@ -476,8 +477,8 @@ def _other(kind: str, names: tuple[str, ...], values: list[str], at: float) -> E
         user_name=name,
         user_domain=domain,
         source_ip=None if source is None or source in _ABSENT else source,
-        source_port=_number(get("beginport")),
-        destination_port=_number(get("endport")),
+        source_port=whole_number(get("beginport")),
+        destination_port=whole_number(get("endport")),
         service_name=service,
         fields=Lazy(_fields, names, values, kind),
     )
@@ -499,9 +500,9 @@ def _fields(names: tuple[str, ...], values: list[str], kind: str) -> dict[str, A
         path = _ECS.get(name)
         if path is not None and value not in _ABSENT:
             fields[path] = value
-        elif (path := _COUNTS.get(name)) is not None and (count := _number(value)) is not None:
+        elif (path := _COUNTS.get(name)) is not None and (count := whole_number(value)) is not None:
             fields[path] = count
-    if (elapsed := _number(fields.get("elapsed"))) is not None:
+    if (elapsed := whole_number(fields.get("elapsed"))) is not None:
         fields["event.duration"] = elapsed * 1_000_000_000
     misc = fields.get("misc", "")
     if kind in _THREATS and misc:
@@ -539,12 +540,6 @@ def _outcome(text: str) -> str | None:
     if "succ" in said or "submitted" in said or "logged in" in said or "logged out" in said or "authenticated" in said:
         return "success"
     return None
-
-
-def _number(text: str | None) -> int | None:
-    if text is None or not text.isdigit() or not text.isascii() or len(text) > 18:
-        return None
-    return int(text)
 
 
 def _path(url: str) -> str:

@@ -13,6 +13,7 @@ import msgspec
 from connectors.envelope import Envelope, peel
 from connectors.events import Event, Origin, ParseError
 from connectors.parsers import dhcp, linux_auth, nginx, openvpn, strongswan, unbound
+from connectors.values import whole_number
 
 NAME = "pfsense"
 
@@ -152,9 +153,9 @@ def _filter(message: str, envelope: Envelope, origin: Origin) -> Event:
         fields["network.type"] = "ipv4"
         fields["network.iana_number"] = column[15]
         fields["pfsense.ip.tos"] = column[9]
-        fields["pfsense.ip.ttl"] = _number(column[11])
-        fields["pfsense.ip.id"] = _number(column[12])
-        fields["pfsense.ip.offset"] = _number(column[13])
+        fields["pfsense.ip.ttl"] = whole_number(column[11])
+        fields["pfsense.ip.id"] = whole_number(column[12])
+        fields["pfsense.ip.offset"] = whole_number(column[13])
         fields["pfsense.ip.flags"] = column[14]
         protocol, length, source, destination, after = column[16], column[17], column[18], column[19], 20
     elif version == "6" and count >= 17:
@@ -162,21 +163,21 @@ def _filter(message: str, envelope: Envelope, origin: Origin) -> Event:
         fields["network.iana_number"] = column[13]
         fields["pfsense.ip.tos"] = column[9]
         fields["pfsense.ip.flow_label"] = column[10]
-        fields["pfsense.ip.ttl"] = _number(column[11])
+        fields["pfsense.ip.ttl"] = whole_number(column[11])
         protocol, length, source, destination, after = column[12], column[14], column[15], column[16], 17
     if after:
-        fields["network.bytes"] = _number(length)
+        fields["network.bytes"] = whole_number(length)
         transport = protocol.lower()
         if transport in {"tcp", "udp", "sctp"} and count >= after + 2:
-            source_port, destination_port = _number(column[after]), _number(column[after + 1])
+            source_port, destination_port = whole_number(column[after]), whole_number(column[after + 1])
             if count >= after + 9 and transport == "tcp":
-                fields["pfsense.tcp.length"] = _number(column[after + 2])
+                fields["pfsense.tcp.length"] = whole_number(column[after + 2])
                 fields["pfsense.tcp.flags"] = column[after + 3]
-                fields["pfsense.tcp.window"] = _number(column[after + 6])
+                fields["pfsense.tcp.window"] = whole_number(column[after + 6])
                 if column[after + 8]:
                     fields["pfsense.tcp.options"] = column[after + 8].split(";")
             elif count > after + 2 and transport == "udp":
-                fields["pfsense.udp.length"] = _number(column[after + 2])
+                fields["pfsense.udp.length"] = whole_number(column[after + 2])
         elif "icmp" in transport and count > after:
             kind = column[after]
             fields["pfsense.icmp.type"] = kind
@@ -341,7 +342,7 @@ def _haproxy(message: str, name: str, envelope: Envelope, at: float) -> Event:
     outcome = None if status is None else "failure" if status == "-1" or int(status) >= 400 else "success"
     return _made(
         envelope, at, name, "haproxy", message, ("web", "network") if status else _NETWORK, ("connection",), None,
-        outcome, None, None, client, port, path=path, status=_number(status), fields=fields,
+        outcome, None, None, client, port, path=path, status=whole_number(status), fields=fields,
     )  # fmt: skip
 
 
@@ -381,9 +382,9 @@ def _made(
         host_name=envelope.host,
         user_name=user or None,
         source_ip=source,
-        source_port=_number(source_port),
+        source_port=whole_number(source_port),
         destination_ip=destination,
-        destination_port=_number(destination_port),
+        destination_port=whole_number(destination_port),
         network_transport=transport,
         process_name=name,
         process_pid=envelope.pid,
@@ -415,10 +416,3 @@ _READ_BY = {
     "dhcpd": dhcp,
     "dhclient": dhcp,
 }
-
-
-def _number(text: str | None) -> int | None:
-    """A whole number that fits into 64 bits."""
-    if not text or not text.isdigit() or len(text) > 18 or not text.isascii():
-        return None
-    return int(text)

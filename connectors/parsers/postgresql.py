@@ -3,14 +3,13 @@
 import csv
 import re
 from collections.abc import Sequence
-from functools import lru_cache
-from ipaddress import ip_address
 from typing import Any
 
 from connectors import tolerant_json
 from connectors.clock import from_iso
 from connectors.envelope import ZONES_H, peel
 from connectors.events import Event, Origin, ParseError
+from connectors.values import address_of
 
 NAME = "postgresql"
 PREFIX_CHARS_MAX = 512  # of log_line_prefix and a syslog header
@@ -178,7 +177,7 @@ def _event(
         fields.update(zip(names, audit.group(1, 4, 5, 6, 7), strict=True))
     elif severity in ("STATEMENT", "QUERY") or _STATEMENT.match(message) is not None:
         kind, action, types = "query", "statement", ("access",)
-    address = _address(client) if client else None
+    address = address_of(client) if client else None
     if client and address is None and client != "[local]":
         fields["source.domain"] = client
     number = int(port) if port and str(port).isdigit() and len(str(port)) <= 5 else 0
@@ -288,12 +287,3 @@ def _prefix_time(prefix: str, origin: Origin) -> float | None:
 
 def _number(text: str | None) -> int | None:
     return int(text) if text is not None and text.isascii() and text.isdigit() and len(text) <= 9 else None
-
-
-@lru_cache(maxsize=65_536)
-def _address(text: str) -> str | None:
-    try:
-        address = ip_address(text.partition("%")[0])
-    except ValueError:
-        return None
-    return str(getattr(address, "ipv4_mapped", None) or address)

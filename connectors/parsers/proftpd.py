@@ -2,13 +2,12 @@
 
 import re
 from collections.abc import Sequence
-from functools import lru_cache
-from ipaddress import ip_address
 from typing import Any, NamedTuple
 
 from connectors.clock import from_iso
 from connectors.envelope import peel
 from connectors.events import Event, Origin, ParseError
+from connectors.values import address_of
 
 NAME = "proftpd"
 HEAD_CHARS_MAX = 512  # a header before the program's name
@@ -97,7 +96,7 @@ def _event(at: float, host: str | None, pid: int | None, message: str) -> Event:
     if (peer := _PEER.match(message)) is not None:
         server, name, where = peer.groups()
         fields["server_name"] = server
-        address = _address(where or "")
+        address = address_of(where or "")
         if name and name != where:
             fields["source.domain"] = name
         said = message[peer.end() :]
@@ -107,8 +106,8 @@ def _event(at: float, host: str | None, pid: int | None, message: str) -> Event:
             break
     destination, port = None, None
     if (to := _TO.search(said, 0, 1024)) is not None:
-        address = address or _address(to[2])
-        destination, port = _address(to[3]), int(to[4]) if 0 < int(to[4]) < 65_536 else None
+        address = address or address_of(to[2])
+        destination, port = address_of(to[3]), int(to[4]) if 0 < int(to[4]) < 65_536 else None
     if found is None or meaning is None:
         return Event(
             timestamp=at,
@@ -143,12 +142,3 @@ def _event(at: float, host: str | None, pid: int | None, message: str) -> Event:
         service_name="ftp",
         fields=fields,
     )
-
-
-@lru_cache(maxsize=65_536)
-def _address(text: str) -> str | None:
-    try:
-        address = ip_address(text.partition("%")[0])
-    except ValueError:
-        return None
-    return str(getattr(address, "ipv4_mapped", None) or address)

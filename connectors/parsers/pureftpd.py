@@ -2,12 +2,11 @@
 
 import re
 from collections.abc import Sequence
-from functools import lru_cache
-from ipaddress import ip_address
 from typing import NamedTuple
 
 from connectors.envelope import peel
 from connectors.events import Event, Origin, ParseError
+from connectors.values import address_of
 
 NAME = "pureftpd"
 HEAD_CHARS_MAX = 512  # a syslog header
@@ -95,7 +94,8 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
             message=envelope.message,
             host_name=envelope.host,
             user_name=name,
-            source_ip=_address(client) or (_address(found[1]) if found is not None and action == "connect" else None),
+            source_ip=address_of(client)
+            or (address_of(found[1]) if found is not None and action == "connect" else None),
             source_bytes=size if action == "upload" else None,
             destination_bytes=size if action == "download" else None,
             process_name=envelope.app,
@@ -105,12 +105,3 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
             fields={"log.level": level.lower()},
         ),
     )
-
-
-@lru_cache(maxsize=65_536)
-def _address(text: str) -> str | None:
-    try:
-        address = ip_address(text.partition("%")[0])
-    except ValueError:
-        return None
-    return str(getattr(address, "ipv4_mapped", None) or address)

@@ -4,14 +4,13 @@ import re
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from functools import lru_cache
-from ipaddress import ip_address
 from typing import Any, NamedTuple
 
 from connectors import tolerant_json
 from connectors.clock import MONTHS, from_iso
 from connectors.envelope import peel
 from connectors.events import Event, Origin, ParseError
+from connectors.values import address_of
 
 NAME = "samba"
 HEAD_CHARS_MAX = 512  # headers before the message
@@ -226,7 +225,7 @@ def _full_audit(match: re.Match[str], at: float, host: str | None, pid: int | No
     user, rest = match.groups()
     parts = rest.split("|", AUDIT_PARTS_MAX)
     where = next((index for index, part in enumerate(parts) if part in OPERATIONS), None)
-    source = next((found for part in parts[:where] if (found := _address(part)) is not None), None)
+    source = next((found for part in parts[:where] if (found := address_of(part)) is not None), None)
     fields: dict[str, Any] = {}
     operation, outcome, path = None, None, None
     if where is not None:
@@ -237,7 +236,7 @@ def _full_audit(match: re.Match[str], at: float, host: str | None, pid: int | No
             fields["event.reason"] = result[4:].strip(" ()")
         paths = [part for part in parts[where + 2 :] if part]
         path = next((part for part in paths if "/" in part or "." in part), paths[-1] if paths else None)
-        named = [part for part in parts[:where] if _address(part) is None]
+        named = [part for part in parts[:where] if address_of(part) is None]
         if named:
             fields["share"] = named[-1]
     meaning = OPERATIONS.get(operation or "", _OTHER)
@@ -275,7 +274,7 @@ def _log(at: float, host: str | None, pid: int | None, app: str | None, message:
     elif (denied := _DENIED.search(message, 0, 1024)) is not None:
         allowed = denied[1] == "Allowed"
         kind, category, types = "connection", ("network",), ("connection", "allowed" if allowed else "denied")
-        action, outcome, source = "connect", "success" if allowed else "failure", _address(denied[2])
+        action, outcome, source = "connect", "success" if allowed else "failure", address_of(denied[2])
     elif (ntlm := _NTLM.search(message, 0, 1024)) is not None:
         kind, category, types, action = "auth", ("authentication",), ("start",), "logon"
         user, outcome = ntlm[1] or None, "success" if ntlm[2] == "succeeded" else "failure"
@@ -318,13 +317,4 @@ def _end(text: Any) -> tuple[str | None, int | None]:
         return None, None
     where, _, number = text.removeprefix("ipv4:").removeprefix("ipv6:").rpartition(":")
     port = int(number) if number.isascii() and number.isdigit() and len(number) <= 5 else 0
-    return _address(where), port if 0 < port < 65_536 else None
-
-
-@lru_cache(maxsize=65_536)
-def _address(text: str) -> str | None:
-    try:
-        address = ip_address(text.partition("%")[0])
-    except ValueError:
-        return None
-    return str(getattr(address, "ipv4_mapped", None) or address)
+    return address_of(where), port if 0 < port < 65_536 else None

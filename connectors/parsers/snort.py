@@ -14,6 +14,7 @@ from connectors import tolerant_json
 from connectors.clock import DAY_S, YEAR_S, from_epoch
 from connectors.envelope import peel
 from connectors.events import Event, Lazy, Origin, ParseError
+from connectors.values import TRANSPORTS
 
 NAME = "snort"
 
@@ -56,14 +57,6 @@ _REFUSED = frozenset({"drop", "block", "reject", "reset", "dropped", "blocked", 
 _TYPES = {True: ("connection", "denied"), False: ("allowed",)}
 _NO_PORTS = frozenset({"icmp", "ipv6-icmp", "igmp"})
 _PORTED = frozenset({"tcp", "udp", "sctp"})
-_TRANSPORT = {
-    "icmpv6": "ipv6-icmp",
-    "ipv6-icmp": "ipv6-icmp",
-    "icmp6": "ipv6-icmp",
-    "1": "icmp",
-    "6": "tcp",
-    "17": "udp",
-}
 _NAMED_JSON = (  # key of Snort 3 -> ECS path
     ("iface", "observer.ingress.interface.name"),
     ("service", "network.protocol"),
@@ -386,7 +379,7 @@ def _time(stamp: str, origin: Origin) -> float | None:
 
 def _transport(proto: str) -> str:
     low = proto.lower()
-    return _TRANSPORT.get(low, low)
+    return TRANSPORTS.get(low, low)
 
 
 def _text(value: Any) -> str | None:

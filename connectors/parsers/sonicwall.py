@@ -11,6 +11,7 @@ from typing import Any
 from connectors.clock import from_iso
 from connectors.envelope import peel
 from connectors.events import Event, Lazy, Origin, ParseError
+from connectors.values import whole_number
 
 NAME = "sonicwall"
 PAIRS_MAX = 512  # of one line
@@ -179,13 +180,13 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
             domain or None,
             source,
             source_port,
-            _number(sent),
+            whole_number(sent),
             destination,
             destination_port,
-            _number(received),
+            whole_number(received),
             proto.partition("/")[0].lower() if proto else None,
             url_path=arg.partition("?")[0] if arg else None,
-            http_response_status_code=_number(status),
+            http_response_status_code=whole_number(status),
             service_name=_service(text, message or "", mobile=mobile) if dataset == "auth" else None,
             fields=Lazy(_fields, text, scan.start()),
         ),
@@ -216,7 +217,7 @@ def _end(stated: str | None, v6: str | None) -> tuple[str | None, int | None]:
         return stated, None
     else:
         address, _, rest = stated.partition(":")
-    return v6 or (None if address in _ABSENT else address), _number(rest.partition(":")[0])
+    return v6 or (None if address in _ABSENT else address), whole_number(rest.partition(":")[0])
 
 
 def _time(stated: str | None, text: str, origin: Origin) -> float:
@@ -246,12 +247,12 @@ def _fields(text: str, begin: int) -> dict[str, Any]:
         if value is not None and value not in _ABSENT:
             fields[path] = value
     for key, path in _COUNTS.items():
-        if (count := _number(log.get(key))) is not None:
+        if (count := whole_number(log.get(key))) is not None:
             fields[path] = count
     for key, scale in _DURATIONS.items():
-        if (duration := _number(log.get(key))) is not None:
+        if (duration := whole_number(log.get(key))) is not None:
             fields["event.duration"] = duration * scale
-    level = _number(log.get("pri"))
+    level = whole_number(log.get("pri"))
     if level is not None and level < len(_LEVELS):
         fields["log.level"] = _LEVELS[level]
     if (method := _METHODS.get(log.get("op", ""))) is not None:
@@ -269,9 +270,3 @@ def _fields(text: str, begin: int) -> dict[str, Any]:
         if port is not None:
             fields[f"{side}.nat.port"] = port
     return fields
-
-
-def _number(text: str | None) -> int | None:
-    if text is None or not text.isdigit() or not text.isascii() or len(text) > 18:
-        return None
-    return int(text)

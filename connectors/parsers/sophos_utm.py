@@ -12,6 +12,7 @@ from connectors.clock import from_iso
 from connectors.envelope import peel
 from connectors.events import Event, Lazy, Origin, ParseError
 from connectors.keyvalue import pairs
+from connectors.values import TRANSPORTS, whole_number
 
 NAME = "sophos_utm"
 
@@ -29,8 +30,6 @@ _SSHD = re.compile(r"(Accepted|Failed) (\S+) for (?:invalid user )?(.{0,128}?) f
 _VPN_PEER = re.compile(r"(?:(\S+?)/)?(\d{1,3}(?:\.\d{1,3}){3}):(\d{1,5}) ")
 _ABSENT = {"", "-", "N/A", "unknown"}
 
-_PROTOCOLS = {"1": "icmp", "2": "igmp", "6": "tcp", "17": "udp", "41": "ipv6", "47": "gre", "50": "esp", "51": "ah"}
-_PROTOCOLS |= {"58": "ipv6-icmp", "89": "ospf", "132": "sctp"}
 _REFUSALS = {"drop", "reject", "block", "deny", "denied", "blocked"}
 _ALLOWED, _DENIED = ("connection", "allowed"), ("connection", "denied")
 # sub of a log -> kind, category
@@ -144,7 +143,7 @@ def _event(
     types: tuple[str, ...] = ("info",)
     outcome: str | None = None
     service: str | None = None
-    status = _number(get("statuscode"))
+    status = whole_number(get("statuscode"))
     if kind in {"packetfilter", "ips", "atp"}:
         types = _DENIED if action in _REFUSALS else _ALLOWED if action == "accept" else ("connection", "info")
         outcome = "success"
@@ -193,12 +192,12 @@ def _event(
         _present(user),
         _present(get("ad_domain")),
         _present(get("srcip") or get("address")),
-        _number(get("srcport")),
-        _number(get("rx")),
+        whole_number(get("srcport")),
+        whole_number(get("rx")),
         _present(get("dstip") or get("localip")),
-        _number(get("dstport")),
-        _number(get("size") or get("tx")) if kind != "smtp" else None,
-        _PROTOCOLS.get(transport, transport.lower()) or None,
+        whole_number(get("dstport")),
+        whole_number(get("size") or get("tx")) if kind != "smtp" else None,
+        TRANSPORTS.get(transport, transport.lower()) or None,
         program,
         pid,
         None,
@@ -245,7 +244,7 @@ def _text(message: str, kind: str, category: tuple[str, ...], about: _About) -> 
         _present(user),
         None,
         address,
-        _number(port),
+        whole_number(port),
         process_name=program,
         process_pid=pid,
         service_name=service,
@@ -287,13 +286,6 @@ def _path(url: str) -> str | None:
 
 def _present(text: str | None) -> str | None:
     return None if text is None or text in _ABSENT else text
-
-
-def _number(text: str | None) -> int | None:
-    """A whole number that fits into 64 bits."""
-    if not text or not text.isdigit() or len(text) > 18 or not text.isascii():
-        return None
-    return int(text)
 
 
 def _moment(stamp: re.Match[str], origin: Origin) -> float:

@@ -14,6 +14,7 @@ from connectors.envelope import ZONES_H, peel
 from connectors.events import Event, Lazy, Origin, ParseError
 from connectors.keyvalue import Shapes, pairs
 from connectors.parsers import sophos_utm
+from connectors.values import TRANSPORTS, whole_number
 
 NAME = "sophos_xg"
 
@@ -72,8 +73,6 @@ _TUNNELS = {"SSL VPN", "IPSec", "IPsec", "L2TP", "PPTP", "RED"}
 _SUCCEEDED = {"Successful", "Established", "Connected", "Allow", "Success"}
 _FAILED = {"Failed", "Deny", "Failure"}
 _ENDED = {"Terminated", "Disconnected", "Release", "Expire"}
-_PROTOCOLS = {"1": "icmp", "2": "igmp", "6": "tcp", "17": "udp", "47": "gre", "50": "esp", "58": "ipv6-icmp"}
-_PROTOCOLS |= {"icmpv6": "ipv6-icmp", "icmp6": "ipv6-icmp"}
 _MAIL_PROTOCOLS = {"pop": "pop3", "pops": "pop3s"}
 _NAMED = (  # native key -> ECS path, copied as it is; of two with the same path the later wins
     ("device_id", "observer.serial_number"),
@@ -214,12 +213,12 @@ def _traffic(log: Mapping[str, str], text: str, at: int, origin: Origin, host: s
         _present(get("user")) or _present(get("login")),
         None,
         _present(get("source")),
-        _number(get("source_port")),
-        _number(get("sent")),
+        whole_number(get("source_port")),
+        whole_number(get("sent")),
         _present(destination),
-        _number(get("destination_port")),
-        _number(get("received")),
-        _PROTOCOLS.get(protocol, protocol) or None,
+        whole_number(get("destination_port")),
+        whole_number(get("received")),
+        TRANSPORTS.get(protocol, protocol) or None,
         None,
         None,
         None,
@@ -227,7 +226,7 @@ def _traffic(log: Mapping[str, str], text: str, at: int, origin: Origin, host: s
         None,
         _present(get("file")),
         _path(url) if url else None,
-        _number(get("status_code")),
+        whole_number(get("status_code")),
         None,
         Lazy(_fields, text, at),
     )
@@ -296,11 +295,11 @@ def _event(log: Mapping[str, str], text: str, at: int, origin: Origin, host: str
         host_name=host,
         user_name=_present(get("name")) or _present(get("user")),
         source_ip=_present(get("source")),
-        source_port=_number(get("source_port")),
-        source_bytes=_number(get("sent")),
+        source_port=whole_number(get("source_port")),
+        source_bytes=whole_number(get("sent")),
         destination_ip=_present(get("destination")),
-        destination_port=_number(get("destination_port")),
-        destination_bytes=_number(get("received")),
+        destination_port=whole_number(get("destination_port")),
+        destination_bytes=whole_number(get("received")),
         service_name=service,
         fields=Lazy(_fields, text, at),
     )
@@ -316,10 +315,10 @@ def _fields(text: str, at: int) -> dict[str, Any]:
     for key, ecs in (("source.mac", "source.mac"), ("destination.mac", "destination.mac")):
         if key in fields:
             fields[ecs] = fields[key].upper().replace(":", "-")
-    if (duration := _number(log.get("duration"))) is not None:
+    if (duration := whole_number(log.get("duration"))) is not None:
         fields["event.duration"] = duration * 1_000_000_000
     for keys, ecs in ((("sent_pkts", "packets_sent"), "source"), (("recv_pkts", "packets_received"), "destination")):
-        if (packets := _number(log.get(keys[0]) or log.get(keys[1]))) is not None:
+        if (packets := whole_number(log.get(keys[0]) or log.get(keys[1]))) is not None:
             fields[f"{ecs}.packets"] = packets
     if url := log.get("url"):
         if not url.startswith("/"):
@@ -350,13 +349,6 @@ def _present(text: str | None) -> str | None:
         return None
     text = text.strip()
     return None if text in _ABSENT else text
-
-
-def _number(text: str | None) -> int | None:
-    """A whole number that fits into 64 bits."""
-    if not text or not text.isdigit() or len(text) > 18 or not text.isascii():
-        return None
-    return int(text)
 
 
 def _time(log: Mapping[str, str], origin: Origin, text: str) -> float:

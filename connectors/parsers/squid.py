@@ -14,6 +14,7 @@ from connectors import accesslog
 from connectors.clock import EPOCH_S_MAX
 from connectors.envelope import Envelope, peel
 from connectors.events import Event, Lazy, Origin, ParseError
+from connectors.values import is_address
 
 NAME = "squid"
 
@@ -100,10 +101,10 @@ def _access(line: re.Match[str], host: str | None, pid: int | None) -> Event:
         host,
         person,
         group,
-        client if accesslog.is_address(client) else None,
+        client if is_address(client) else None,
         None,
         None,
-        peer if accesslog.is_address(peer) else domain if domain is not None and accesslog.is_address(domain) else None,
+        peer if is_address(peer) else domain if domain is not None and is_address(domain) else None,
         port,
         int(size) if size != "-" else None,
         "udp" if result[:4] == "UDP_" else "tcp",
@@ -138,11 +139,11 @@ def _fields(line: re.Match[str], domain: str | None) -> dict[str, Any]:
         fields["http.response.bytes"] = int(size)
     if kind is not None and kind != "-":
         fields["http.response.mime_type"] = kind
-    if not accesslog.is_address(client):
+    if not is_address(client):
         fields["source.domain"] = client
     if domain is not None:
         fields["url.domain"] = domain
-        if not accesslog.is_address(domain):
+        if not is_address(domain):
             fields["destination.domain"] = domain
     if method != "CONNECT":
         _, question, query = target.partition("?")

@@ -11,6 +11,7 @@ from connectors.clock import from_iso
 from connectors.envelope import peel
 from connectors.events import Event, Lazy, Origin, ParseError
 from connectors.keyvalue import Shapes, pairs
+from connectors.values import whole_number
 
 NAME = "stormshield"
 
@@ -148,7 +149,7 @@ def _event(log: Mapping[str, str], text: str, at: int, origin: Origin) -> Event:
     status: int | None = None
     operation = get("op")
     if operation in _METHODS:
-        status = _number(get("result"))
+        status = whole_number(get("result"))
         argument = get("arg", "")
         path = "/" + argument.split("://", 1)[1].partition("/")[2] if "://" in argument else argument
         path = path.partition("?")[0] if path.startswith("/") else None
@@ -169,11 +170,11 @@ def _event(log: Mapping[str, str], text: str, at: int, origin: Origin) -> Event:
         _present(get("user")),
         None,
         _present(source),
-        _number(source_port),
-        _number(get("sent")),
+        whole_number(source_port),
+        whole_number(get("sent")),
         _present(get("dst")),
-        _number(get("dstport")),
-        _number(get("rcvd")),
+        whole_number(get("dstport")),
+        whole_number(get("rcvd")),
         _PROTOCOLS.get(transport, transport) or None,
         None,
         None,
@@ -216,7 +217,7 @@ def _fields(text: str, at: int) -> dict[str, Any]:
         and len(duration) < 16
     ):
         fields["event.duration"] = int(float(log["duration"]) * 1e9)
-    if (port := _number(log.get("modsrcport"))) is not None:
+    if (port := whole_number(log.get("modsrcport"))) is not None:
         fields["source.nat.port"] = port
     if (level := _LEVELS.get(log.get("pri", ""))) is not None:
         fields["log.level"] = level
@@ -252,13 +253,6 @@ def _time(log: Mapping[str, str], origin: Origin, text: str) -> float:
 
 def _present(text: str | None) -> str | None:
     return None if text is None or text in _ABSENT else text
-
-
-def _number(text: str | None) -> int | None:
-    """A whole number that fits into 64 bits."""
-    if not text or not text.isdigit() or len(text) > 18 or not text.isascii():
-        return None
-    return int(text)
 
 
 _SHAPES = Shapes({key: key for key in _TAKEN})

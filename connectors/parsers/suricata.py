@@ -14,6 +14,7 @@ from connectors.clock import from_iso
 from connectors.envelope import peel
 from connectors.events import Event, Lazy, Origin, ParseError
 from connectors.parsers import snort
+from connectors.values import is_address
 
 NAME = "suricata"
 
@@ -291,7 +292,7 @@ def _dns(dns: Mapping[str, Any], fields: dict[str, Any]) -> None:
     data = [value for answer in answers if (value := _text(answer.get("rdata"))) is not None]
     if data:
         fields["dns.answers.data"] = data
-        if found := [value for value in data if _is_address(value)]:
+        if found := [value for value in data if is_address(value)]:
             fields["dns.resolved_ip"] = found
 
 
@@ -345,14 +346,6 @@ def _short(address: str) -> str:
         return ip_address(address).compressed
     except ValueError:
         return address
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ip_address(text)
-    except ValueError:
-        return False
-    return True
 
 
 @lru_cache(maxsize=256)

@@ -14,6 +14,7 @@ from connectors.clock import EPOCH_S_MAX, from_iso
 from connectors.envelope import peel
 from connectors.events import Event, Lazy, Origin, ParseError
 from connectors.tolerant_json import decode
+from connectors.values import is_address
 
 NAME = "traefik"
 
@@ -97,7 +98,7 @@ def _request(log: dict[str, Any], host: str | None, origin: Origin) -> Event:
         host,
         _text(get("ClientUsername")),
         None,
-        address if address is not None and accesslog.is_address(address) else None,
+        address if address is not None and is_address(address) else None,
         port,
         _number(get("RequestContentSize")),
         None,
@@ -154,7 +155,7 @@ def _fields(log: Mapping[str, Any], target: str | None) -> dict[str, Any]:
     if (size := _number(log.get("DownstreamContentSize"))) is not None:
         fields["http.response.body.bytes"] = size
     if (forwarded := _text(log.get("request_X-Forwarded-For"))) is not None:
-        found = [part for part in forwarded.replace(",", " ").split()[:64] if accesslog.is_address(part)]
+        found = [part for part in forwarded.replace(",", " ").split()[:64] if is_address(part)]
         if found:
             fields["network.forwarded_ip"] = found
     return fields

@@ -2,13 +2,12 @@
 
 import re
 from collections.abc import Sequence
-from functools import lru_cache
-from ipaddress import ip_address
 from typing import Any, NamedTuple
 
 from connectors.clock import MONTHS
 from connectors.envelope import peel
 from connectors.events import Event, Origin, ParseError
+from connectors.values import address_of
 
 NAME = "vsftpd"
 
@@ -108,7 +107,7 @@ def _event(at: float, host: str | None, pid: int | None, parts: Sequence[str | A
         message=message,
         host_name=host,
         user_name=user or None,
-        source_ip=_address(client),
+        source_ip=address_of(client),
         source_bytes=size if upload else None,
         destination_bytes=None if upload else size,
         process_name=NAME,
@@ -133,7 +132,7 @@ def _transfer(line: re.Match[str], text: str, origin: Origin) -> Event:
         event_outcome="success" if status == "c" else "failure",
         message=text,
         user_name=user,
-        source_ip=_address(client),
+        source_ip=address_of(client),
         source_bytes=int(size) if action == "UPLOAD" else None,
         destination_bytes=int(size) if action == "DOWNLOAD" else None,
         file_path=path,
@@ -155,12 +154,3 @@ def _time(date: Sequence[str | Any], stamp: str, origin: Origin) -> float:
         except (ValueError, KeyError):
             return origin.received
     return at
-
-
-@lru_cache(maxsize=65_536)
-def _address(text: str) -> str | None:
-    try:
-        address = ip_address(text.partition("%")[0])
-    except ValueError:
-        return None
-    return str(getattr(address, "ipv4_mapped", None) or address)

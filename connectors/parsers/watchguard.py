@@ -11,6 +11,7 @@ from typing import Any
 from connectors.clock import from_iso
 from connectors.envelope import peel
 from connectors.events import Event, Lazy, Origin, ParseError
+from connectors.values import TRANSPORTS, whole_number
 
 NAME = "watchguard"
 
@@ -63,8 +64,6 @@ _NETWORK, _LOGONS = ("network",), ("authentication",)
 _ALLOWED, _DENIED = ("connection", "allowed"), ("connection", "denied")
 _DENYING = {"Deny", "Block", "Drop", "AVDeny", "Strip", "Lock"}
 _INTRUSION = ("intrusion_detection", "network")
-_PROTOCOLS = {"icmpv6": "ipv6-icmp", "icmp6": "ipv6-icmp", "1": "icmp", "2": "igmp", "6": "tcp", "17": "udp"}
-_PROTOCOLS |= {"47": "gre", "50": "esp", "51": "ah", "58": "ipv6-icmp"}
 _SERVICES = {"management": "firewall", "firewall": "firewall", "admin": "firewall", "hotspot": "hotspot"}
 _NAMED = (  # native key -> ECS path, copied as it is; of two with the same path the later wins
     ("src_ip_nat", "source.nat.ip"),
@@ -216,12 +215,12 @@ def _connection(
         user or None,
         domain or None,
         ends[0],
-        _number(ends[1]),
-        _number(get("sent_bytes")),
+        whole_number(ends[1]),
+        whole_number(get("sent_bytes")),
         ends[2],
-        _number(ends[3]),
-        _number(get("rcvd_bytes")),
-        _PROTOCOLS.get(protocol, protocol),
+        whole_number(ends[3]),
+        whole_number(get("rcvd_bytes")),
+        TRANSPORTS.get(protocol, protocol),
         program,
         pid,
         None,
@@ -229,7 +228,7 @@ def _connection(
         None,
         None,
         argument.partition("?")[0] if argument.startswith("/") else None,
-        _number(get("rsp_code")),
+        whole_number(get("rsp_code")),
         None,
         fields,
     )
@@ -327,18 +326,11 @@ def _fields(log: _Texts) -> dict[str, Any]:
     for key, ecs in _NAMED:
         if log.get(key):
             fields[ecs] = log[key]
-    if (duration := _number(log.get("duration"))) is not None:
+    if (duration := whole_number(log.get("duration"))) is not None:
         fields["event.duration"] = duration * 1_000_000_000
     if "serial" in log:
         fields["observer.serial_number"] = log["serial"]
     return fields
-
-
-def _number(text: str | None) -> int | None:
-    """A whole number that fits into 64 bits."""
-    if not text or not text.isdigit() or len(text) > 18 or not text.isascii():
-        return None
-    return int(text)
 
 
 def _exact(stamp: str, origin: Origin) -> float | None:

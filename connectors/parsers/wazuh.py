@@ -4,8 +4,6 @@ Windows events inside are read as those are; integrity alerts name the file and 
 """
 
 from collections.abc import Sequence
-from functools import lru_cache
-from ipaddress import ip_address
 from typing import Any, NamedTuple
 
 import msgspec
@@ -15,6 +13,7 @@ from connectors.clock import from_iso
 from connectors.envelope import peel
 from connectors.events import Event, Origin, ParseError
 from connectors.parsers import windows
+from connectors.values import address_of
 
 NAME = "wazuh"
 HEAD_CHARS_MAX = 512  # a syslog header before the JSON
@@ -213,9 +212,9 @@ def _event(
         message=_text(document.get("full_log")),
         host_name=host,
         user_name=user,
-        source_ip=_address(source) if source is not None else None,
+        source_ip=address_of(source) if source is not None else None,
         source_port=_port(_first(data, _SOURCE_PORT)),
-        destination_ip=_address(destination) if destination is not None else None,
+        destination_ip=address_of(destination) if destination is not None else None,
         destination_port=_port(_first(data, _DESTINATION_PORT)),
         network_transport=transport,
         process_name=program,
@@ -270,14 +269,6 @@ def _number(value: Any) -> int | None:
 def _port(value: Any) -> int | None:
     number = _number(value)
     return number if number is not None and 0 < number <= PORT_MAX else None
-
-
-@lru_cache(maxsize=65_536)
-def _address(text: str) -> str | None:
-    try:
-        return str(ip_address(text.partition("%")[0]))
-    except ValueError:
-        return None
 
 
 def _time(stated: Any, head: str, origin: Origin) -> float:

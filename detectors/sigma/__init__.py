@@ -4,7 +4,7 @@
 that tests all rules for that kind. `correlate` is the stateful half and sees only the hits of rules that correlations name.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -132,15 +132,6 @@ class RuleSet:
         found = self._routes[kind] if kind in self._routes else self._route(*kind)
         numbers = found(event) if found is not None else None
         return [self._base[number].id for number in numbers or ()]
-
-    def kinds(self) -> list[tuple[str, str | None]]:
-        """The kinds of event met so far: dataset and event code."""
-        return list(self._routes)
-
-    def prepare(self, kinds: Iterable[tuple[str, str | None]]) -> None:
-        """Builds beforehand what events of these kinds will need: so a rule set takes the place of another without a pause."""
-        for kind in kinds:
-            self._route(*kind)
 
     def unindexed(self) -> list[str]:
         """The ids of the rules of which no text is necessary: each of them is run on every event of its log source."""

@@ -5,7 +5,6 @@ fields are looked up in tables of these texts, with the answers for short values
 turn up are run. Which texts are picked never changes what is found.
 """
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
@@ -15,17 +14,15 @@ from detectors.sigma.generate import Probe, checker, generate, prober
 from detectors.sigma.literals import Choice, Need, Texts, Wanted, choose, fold, texts_of
 from detectors.sigma.scan import MEMO_CHARS_MAX, MEMO_MAX, Scanner
 from detectors.sigma.tree import Node, has_keywords
-from detectors.sigma.values import ABSENT, LOWERED_CHARS_MIN, SEPARATOR, Many, getter, lowered, own_values, text, values
+from detectors.sigma.values import ABSENT, LOWERED_CHARS_MIN, SEPARATOR, Many, getter, lowered, text, values
 
 SAMPLE_EVENTS = 512  # of a kind, after which the texts are chosen anew
 SAMPLE_CHARS_MAX = 4096  # of a value in the sample
 KEYWORD_PRICE = 1.0  # a search in all values costs as much as running a rule on every event
 PROBE_PRICE = 0.1  # looking up one field, as a share of running a rule
-PIECE_CHARS_MIN = 3  # of a keyword, to look for it in a line as it came
 
 Numbers = tuple[int, ...]
 _NONE: Numbers = ()
-_PLAIN = re.compile(r"[a-z0-9 _:.,;=@()-]+")  # no notation of lines writes these in another way
 
 LOWER_TO_ASCII = "\u0130\u017f\u212a"  # letters from beyond ASCII that small letters bring into it
 
@@ -111,23 +108,6 @@ def _texts(value: object) -> Iterable[str]:
     return plain.texts if isinstance(plain, Many) else () if plain is ABSENT else (plain,)
 
 
-class Keywords:
-    """The texts that any value may hold. A line as it came is asked first where the event keeps it: it is at hand whole."""
-
-    def __init__(self, wanted: Mapping[Wanted, Iterable[int]]) -> None:
-        self._table = Table(wanted)
-        pieces = {max(_PLAIN.findall(each.value), key=len, default="") for each in wanted}
-        self._pieces = Scanner(sorted(pieces)) if all(len(piece) >= PIECE_CHARS_MIN for piece in pieces) else None
-
-    def found(self, event: Event) -> Numbers:
-        line = getattr(event.fields, "line", None)
-        if line is not None and self._pieces is not None and "\\u" not in line:
-            own = SEPARATOR.join(own_values(event))
-            if not self._pieces.found(fold(line.lower())) and not self._pieces.found(fold(own.lower())):
-                return _NONE
-        return self._table.of_text(SEPARATOR.join(values(event)))
-
-
 class Index:
     """The rules that apply to one kind of event."""
 
@@ -144,7 +124,7 @@ class Index:
         """The numbers of the rules that an event meets, None for none of them."""
         found = self.probe(event)
         if self._keywords is not None:
-            found += self._keywords.found(event)
+            found += self._keywords.of_text(SEPARATOR.join(values(event)))
         hits = self._always(event) if self._always is not None else None
         if not found:
             return hits
@@ -168,7 +148,7 @@ class Index:
                 wanted = self._texts.wanted[place]
                 fields.setdefault(wanted.field, {}).setdefault(wanted, []).append(number)
         words = fields.pop("", None)
-        self._keywords = Keywords(words) if words else None
+        self._keywords = Table(words) if words else None
         self.tables = {field: Table(fields[field]) for field in sorted(fields)}
         self.probe = prober(
             [Probe(field, table.remembered, table.of_text, table.of_other) for field, table in self.tables.items()]

@@ -264,14 +264,9 @@ _attributes = operator.attrgetter(
 )
 
 
-def own_values(event: Event) -> list[str]:
-    """The values of an event's attributes as text."""
-    return [value if value.__class__ is str else str(value) for value in _attributes(event) if value is not None]
-
-
 def values(event: Event) -> list[str]:
     """All values of an event as text, in a fixed order."""
-    found = own_values(event)
+    found = [value if value.__class__ is str else str(value) for value in _attributes(event) if value is not None]
     others: list[Any] = []
     for value in event.fields.values():
         if value.__class__ is str:
