@@ -85,7 +85,7 @@ def naive(rules: Sequence[Rule]) -> Callable[[Event], list[str]]:
     kinds: dict[tuple[str, str | None], list[tuple[str, Callable[[Event], bool]]]] = {}
 
     def matches(event: Event) -> list[str]:
-        kind = (event.event_dataset, event.event_code)
+        kind = (event.event_dataset, event.event_code, event.event_category)
         applying = kinds.get(kind)
         if applying is None:
             told = sources(*kind)
@@ -179,7 +179,14 @@ def hostile(rules: Sequence[Rule]) -> list[dict[str, Any]]:
 
 def with_command_line(model: Event, text: str) -> Event:
     fields = {**model.fields, "CommandLine": text}
-    return Event(model.timestamp, model.event_module, model.event_dataset, event_code=model.event_code, fields=fields)
+    return Event(
+        model.timestamp,
+        model.event_module,
+        model.event_dataset,
+        event_category=model.event_category,
+        event_code=model.event_code,
+        fields=fields,
+    )
 
 
 def loading() -> list[dict[str, Any]]:

@@ -271,7 +271,7 @@ def test_index_and_single_rules_agree_on_recorded_attacks() -> None:
     for _, _, path in regression_cases()[::2]:
         for event in events_of(lines_of(path.read_bytes()))[:2]:
             found = rules.matches(event)
-            told = sources(event.event_dataset, event.event_code)
+            told = sources(event.event_dataset, event.event_code, event.event_category)
             alone = [
                 rule.id
                 for rule in rules.rules.values()

@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from detectors.sigma import RuleFaults, RuleSet
+from detectors.sigma.logsource import sources
 from detectors.sigma.rule_tests import event_of, hits
 
 ID = "11111111-2222-4333-8444-555555555555"
@@ -400,3 +401,30 @@ def test_refused(tmp_path: Path, selection: dict[str, Any], message: str) -> Non
         ruleset(tmp_path, {"s": selection, "condition": "s"})
     assert message in str(refused.value)
     assert refused.value.faults[0].line > 1
+
+
+@pytest.mark.parametrize(
+    ("dataset", "code", "ecs", "product", "category", "service"),
+    [
+        ("panw.traffic", None, ("network",), "panw", "firewall", None),
+        ("panw.globalprotect", None, ("authentication",), None, "vpn", None),
+        ("dovecot.imap-login", None, ("authentication",), None, "authentication", None),
+        ("sysmon_linux.sysmon", "1", ("process",), "linux", "process_creation", "sysmon"),
+        ("auditd.process", None, ("process",), "linux", "process_creation", "auditd"),
+        ("macos_es.exec", None, ("process",), "macos", "process_creation", None),
+        ("entra.signinlogs", None, ("authentication",), "azure", None, "signinlogs"),
+        ("cloudtrail.iam", None, ("iam",), "aws", None, "cloudtrail"),
+        ("iis.access", None, ("web",), None, "webserver", None),
+        ("squid.access", None, ("web",), None, "proxy", None),
+    ],
+)
+def test_events_of_every_parser_answer_to_the_names_of_public_rules(
+    dataset: str, code: str | None, ecs: tuple[str, ...], product: str | None, category: str | None, service: str | None
+) -> None:
+    assert sources(dataset, code, ecs).match(product, category, service)
+
+
+def test_windows_is_told_by_its_event_codes_and_a_database_query_is_no_dns() -> None:
+    assert "authentication" in sources("windows.security", "4625", ("authentication",)).categories
+    assert "authentication" not in sources("windows.security", "4672", ("authentication",)).categories
+    assert "dns" not in sources("mysql.query", None, ("database",)).categories

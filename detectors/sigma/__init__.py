@@ -61,6 +61,9 @@ def _value(event: Event, read: Callable[[Event], Any]) -> str | None:
     return str(value)[:KEY_BYTES_MAX]
 
 
+Kind = tuple[str, str | None, tuple[str, ...]]  # dataset, event code and ECS categories: what routes an event
+
+
 class RuleSet:
     """Loaded rules, ready to match. Immutable as far as detection goes; reloading makes a new one."""
 
@@ -85,7 +88,7 @@ class RuleSet:
         self._codes = CODES.union(*self._coded)
         self._services = frozenset(rule.service for rule in self._base if rule.service is not None)
         self._products = frozenset(rule.product for rule in self._base if rule.product is not None)
-        self._routes: dict[tuple[str, str | None], Callable[[Event], list[int] | None] | None] = {}
+        self._routes: dict[Kind, Callable[[Event], list[int] | None] | None] = {}
         self._kinds: dict[tuple[Sources, str | None], Callable[[Event], list[int] | None] | None] = {}
 
     @classmethod
@@ -113,7 +116,7 @@ class RuleSet:
         folded: dict[tuple[Any, ...], Fact] = {}
         taken: dict[tuple[str, str, int], int] = {}
         for i, event in enumerate(located.events):
-            kind = (event.event_dataset, event.event_code)
+            kind = (event.event_dataset, event.event_code, event.event_category)
             try:
                 matches = routes[kind]
             except KeyError:
@@ -128,7 +131,7 @@ class RuleSet:
 
     def matches(self, event: Event) -> list[str]:
         """The ids of the rules that one event meets, in the order of the rules; correlations aside."""
-        kind = (event.event_dataset, event.event_code)
+        kind = (event.event_dataset, event.event_code, event.event_category)
         found = self._routes[kind] if kind in self._routes else self._route(*kind)
         numbers = found(event) if found is not None else None
         return [self._base[number].id for number in numbers or ()]
@@ -174,13 +177,15 @@ class RuleSet:
                 names |= self._named(above)
         return names - _NUMBERS
 
-    def _route(self, dataset: str, code: str | None) -> Callable[[Event], list[int] | None] | None:
+    def _route(
+        self, dataset: str, code: str | None, ecs: tuple[str, ...]
+    ) -> Callable[[Event], list[int] | None] | None:
         """The function for one kind of event, None when no rule applies to it. Kinds that rules cannot tell apart share one."""
         if len(self._routes) >= ROUTES_MAX or len(self._kinds) >= KINDS_MAX:
             self._routes.clear()
             self._kinds.clear()
         known_code = code if code is None or code in self._codes else OTHER_CODE
-        told = sources(dataset, known_code)
+        told = sources(dataset, known_code, ecs)
         told = Sources(told.products & self._products, told.categories, told.services & self._services)
         if (told, known_code) not in self._kinds:
             applying: list[Condition] = []
@@ -194,7 +199,7 @@ class RuleSet:
                 if not isinstance(node, Const) or node.value:
                     applying.append(Condition(condition.number, node, self._texts))
             self._kinds[told, known_code] = self._matcher(applying)
-        found = self._routes[dataset, code] = self._kinds[told, known_code]
+        found = self._routes[dataset, code, ecs] = self._kinds[told, known_code]
         return found
 
     def _matcher(self, applying: Sequence[Condition]) -> Callable[[Event], list[int] | None] | None:

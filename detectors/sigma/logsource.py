@@ -115,6 +115,62 @@ _WORDS = {
 }
 
 
+_FAMILIES = {  # module -> products whose public rules it can meet
+    "auditd": ("linux",),
+    "sysmon_linux": ("linux",),
+    "vsftpd": ("linux",),
+    "macos_es": ("macos",),
+    "macos_log": ("macos",),
+    "cisco_ios": ("cisco",),
+    "cisco_ftd": ("cisco",),
+    "cisco_ise": ("cisco",),
+    "cisco_meraki": ("cisco",),
+    "entra": ("azure",),
+    "o365": ("m365",),
+    "cloudtrail": ("aws",),
+}
+_SERVICES: dict[str, tuple[str, ...]] = {
+    "auditd": ("auditd",),
+    "vsftpd": ("vsftpd",),
+    "cloudtrail": ("cloudtrail",),
+    "okta": ("okta",),
+}
+_SERVICES |= {"o365": ("audit", "exchange", "threat_management", "threat_detection"), "pulse_secure": ("vpn",)}
+_KINDS: dict[str, tuple[str, ...]] = {  # what follows the module in a dataset -> categories, whichever module it is
+    **dict.fromkeys(("vpn", "xvpn", "ovpn", "globalprotect"), ("vpn",)),
+    **dict.fromkeys(
+        ("firewall", "traffic", "filterlog", "packetfilter", "filter", "threat", "ips", "ids"), ("firewall",)
+    ),
+    **dict.fromkeys(("dns", "query"), ("dns", "dns_query")),
+    **dict.fromkeys(("proxy", "web"), ("proxy",)),
+    "antivirus": ("antivirus",),
+    "process": ("process_creation",),
+    "exec": ("process_creation",),
+    "network": ("network_connection",),
+    "file": ("file_event",),
+    "create": ("file_event",),
+    "registry": ("registry_event", "registry_set"),
+    "library": ("image_load",),
+}
+_OF_MODULES: dict[str, tuple[str, ...]] = {  # where the kind alone says too little
+    "barracuda.activity": ("firewall",),
+    "stormshield.connection": ("firewall",),
+    "suricata.flow": ("firewall",),
+    "suricata.drop": ("firewall",),
+    "iis.access": ("webserver",),
+    "traefik.access": ("webserver",),
+    "caddy.access": ("webserver",),
+    "haproxy.http": ("webserver",),
+    "squid.access": ("proxy",),
+    "sophos_utm.http": ("proxy",),
+    "suricata.http": ("proxy",),
+    "zeek.http": ("proxy",),
+    "zeek.conn": ("firewall",),
+    "mysql.query": (),
+    "postgresql.query": (),
+}
+
+
 class Sources(msgspec.Struct, frozen=True):
     """The Sigma names an event answers to; a rule applies when each key that it states is among them."""
 
@@ -130,10 +186,15 @@ class Sources(msgspec.Struct, frozen=True):
         )
 
 
-def sources(dataset: str, code: str | None) -> Sources:
-    """The Sigma log sources of an event with this `event.dataset` and `event.code`."""
+def sources(dataset: str, code: str | None, ecs: tuple[str, ...] = ()) -> Sources:
+    """The Sigma log sources of an event with this `event.dataset`, `event.code` and `event.category`.
+
+    Logons are told by their ECS category, whatever their parser calls them; those of Windows by their event codes.
+    """
     module, _, kind = dataset.lower().partition(".")
     products, categories, services = {module}, set[str](), {kind}
+    if "authentication" in ecs and module != "windows":
+        categories.add("authentication")
     if module == "windows":
         kind = kind.replace("powershell_operational", "powershell")
         bare = kind.removesuffix("_operational")  # some channels end in -Operational instead of /Operational
@@ -166,6 +227,12 @@ def sources(dataset: str, code: str | None) -> Sources:
         products.update(kind.split("."))
         services.update(kind.split("."))
         categories.update(category for word, category in _WORDS.items() if word in kind)
+        products.update(_FAMILIES.get(module, ()))
+        services.update(_SERVICES.get(module, ()))
+        own = _OF_MODULES.get(f"{module}.{kind}")
+        categories.update(_KINDS.get(kind.partition("_")[0], ()) if own is None else own)
+        if module == "sysmon_linux":
+            categories.update(SYSMON_CATEGORIES.get(code or "", ()))
         if kind.startswith("windows"):
             products.add("windows")
             below = kind.rpartition(".")[2]
