@@ -97,7 +97,7 @@ class KafkaBroker:
         self._partitions: dict[str, int] = {}  # of topics known to exist, by physical name
         self._common = _common(config)
         self._admin = AdminClient({**self._common}, logger=_log)
-        self._readers: dict[str, Consumer] = {}  # per group whose backlog was asked for
+        self._readers: dict[tuple[str, bool], Consumer] = {}  # per group, and whether offsets in doubt are waited for
         self._transactions: Producer | None = None
         self._replaced = False
         self._lost_connection = False
@@ -216,7 +216,7 @@ class KafkaBroker:
         self._ensure([topic])
         name = self._physical(topic)
         asked = [TopicPartition(name, p) for p in range(self._partitions[name])]
-        reader, timeout_s = self._reader_of(group), self._config.request_timeout_s
+        reader, timeout_s = self._reader_of(group, stable=False), self._config.request_timeout_s
         committed = self._ask(lambda: reader.committed(asked, timeout=timeout_s))
         first = self._starts(name)
         ends = self._ends(name)
@@ -578,43 +578,44 @@ class KafkaBroker:
 
         From then on its previous owner can commit nothing more, and what it committed is in the changelog to be read.
         """
-        consumer = self._consumer  # it reads committed records only, so it is told no offset that is in doubt
-        if consumer is None:
+        if self._group is None:
             return
+        reader = self._reader_of(self._group, stable=True)
         asked = [TopicPartition(self._physical(partition[0]), partition[1])]
 
         def ask() -> None:
-            for found in consumer.committed(asked, timeout=self._config.request_timeout_s):
+            for found in reader.committed(asked, timeout=self._config.request_timeout_s):
                 if found.error is not None:
                     raise KafkaException(found.error)
 
         self._ask(ask, self._config.transaction_timeout_s)
 
-    def _reader_of(self, group: str) -> Consumer:
-        """A consumer that never joins the group, to ask for its offsets.
+    def _reader_of(self, group: str, *, stable: bool) -> Consumer:
+        """A consumer that never joins the group, to ask for its offsets; `stable`: told none while one is in doubt.
 
-        The admin client could ask too, but librdkafka ends the process when the coordinator answers that it has moved
+        A member must not ask on its own connection: there the question waits behind its own wish to join, which waits for
+        the slowest member. The admin client could ask too, but librdkafka ends the process when the coordinator answers that it has moved
         (confluentinc/librdkafka#5040).
         """
-        if group not in self._readers:
-            self._readers[group] = Consumer(
+        if (group, stable) not in self._readers:
+            self._readers[group, stable] = Consumer(
                 {
                     **self._common,
                     "group.id": f"{self._config.prefix}.{group}",
-                    "isolation.level": "read_uncommitted",  # offsets in doubt are not waited for
+                    "isolation.level": "read_committed" if stable else "read_uncommitted",
                     "enable.auto.commit": False,
                     **self._config.options,
                 },
                 logger=_log,
             )
-        return self._readers[group]
+        return self._readers[group, stable]
 
     def _committed_offsets(self, partitions: Sequence[Partition]) -> dict[Partition, int]:
-        consumer = self._consumer
-        if consumer is None or not partitions:
+        if self._group is None or not partitions:
             return {}
+        reader = self._reader_of(self._group, stable=True)
         asked = [TopicPartition(self._physical(topic), p) for topic, p in partitions]
-        found = self._ask(lambda: consumer.committed(asked, timeout=self._config.request_timeout_s))
+        found = self._ask(lambda: reader.committed(asked, timeout=self._config.request_timeout_s))
         return {key: max(0, t.offset) for key, t in zip(self._keys(found), found, strict=True)}
 
     # --- scanning outside the group ---
