@@ -463,3 +463,50 @@ def test_cut_values_do_not_pass_for_whole_ones() -> None:
     assert tolerant_json.salvage(f'{{"a":"x","script":"{script}') == ({"a": "x", "script": script}, True)
     with pytest.raises(ParseError):
         windows.parse(_xml().partition("25</EventID>")[0], ORIGIN)
+
+
+AUDIT = (
+    '<?xml version="1.0" encoding="utf-16"?><AuditBase xmlns:xsd="http://www.w3.org/2001/XMLSchema">'
+    "<AuditType>AppToken</AuditType><AuditResult>{result}</AuditResult><FailureType>{why}</FailureType>"
+    "<ErrorCode>N/A</ErrorCode><ContextComponents><Component><RelyingParty>urn:portal</RelyingParty>"
+    "<UserId>STADT\\m.keller</UserId></Component><Component><IpAddress>203.0.113.200</IpAddress>"
+    "<ForwardedIpAddress>{forwarded}</ForwardedIpAddress></Component></ContextComponents></AuditBase>"
+)
+
+
+def adfs(code: int, data: list[str]) -> Event:
+    winlog = {
+        "event_id": str(code),
+        "channel": "Security",
+        "provider_name": "AD FS Auditing",
+        "keywords": ["Audit Success", "Classic"],
+        "computer_name": "adfs-1.stadt.example",
+        "event_data": {f"param{number}": text for number, text in enumerate(data, start=1)},
+    }
+    line = json.dumps({"@timestamp": "2026-11-24T05:30:00.000Z", "winlog": winlog})
+    return one(line)
+
+
+@pytest.mark.parametrize(
+    ("code", "result", "forwarded", "outcome", "source"),
+    [
+        (1200, "Success", "N/A", "success", "203.0.113.200"),
+        (1202, "Success", "198.51.100.7,10.1.1.1", "success", "198.51.100.7"),
+        (1201, "Failure", "N/A", "failure", "203.0.113.200"),
+        (1203, "Failure", "198.51.100.7", "failure", "198.51.100.7"),
+    ],
+)
+def test_ad_fs_says_in_its_document_whether_a_logon_worked(
+    code: int, result: str, forwarded: str, outcome: str, source: str
+) -> None:
+    """The keyword of the event says "Audit Success" even for a refused one."""
+    event = adfs(
+        code, ["activity-1", AUDIT.format(result=result, why="CredentialValidationError", forwarded=forwarded)]
+    )
+    assert (event.event_outcome, event.user_name, event.user_domain) == (outcome, "m.keller", "STADT")
+    assert (event.source_ip, event.service_name, event.event_category) == (source, "adfs", ("authentication",))
+
+
+def test_ad_fs_events_without_a_document_stay_as_they_are() -> None:
+    assert adfs(1200, ["activity-1", "nothing"]).user_name is None
+    assert adfs(100, ["started"]).event_category != ("authentication",)

@@ -374,7 +374,7 @@ def _alert(text: str, origin: Origin) -> Event:
         if value := _text(get(key)):
             fields[path] = value
     if damaged:
-        fields["shield.damaged"] = True
+        fields["shield.truncated"] = True
     return Event(
         timestamp=timestamp,
         event_module=NAME,

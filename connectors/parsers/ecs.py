@@ -19,7 +19,7 @@ NAME = "ecs"
 DEPTH_MAX = 16  # objects nested deeper are kept as JSON text
 INTEGER_BITS = 63
 INTEGER_MAX = 2**INTEGER_BITS - 1  # larger numbers are kept as text: neither the wire nor JavaScript holds them
-DAMAGED = "shield.damaged"  # the end of the object is missing
+DAMAGED = "shield.truncated"  # the end of the object is missing
 
 _TEXTS = {path for path in ECS_ATTRIBUTES if path not in {"@timestamp", "event.category", "event.type"}}
 _NUMBERS = {

@@ -386,7 +386,7 @@ def _listed_fields(log: Mapping[str, Any], damaged: bool, kind: str, url: str | 
     if kind in {"afm", "asm"} and (rule := _first(log, _RULE)) is not None:
         fields["rule.name"] = rule
     if damaged:
-        fields["shield.damaged"] = True
+        fields["shield.truncated"] = True
     return fields
 
 

@@ -259,7 +259,7 @@ def _json_fields(log: dict[str, Any], damaged: bool, code: str | None, parts: li
         if (mac := _text(log.get(key))) is not None:
             fields[path] = mac.upper().replace(":", "-")
     if damaged:
-        fields["shield.damaged"] = True
+        fields["shield.truncated"] = True
     return fields
 
 

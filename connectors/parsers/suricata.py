@@ -276,7 +276,7 @@ def _fields(log: Mapping[str, Any], kind: str, damaged: bool) -> dict[str, Any]:
     if kind not in {"alert", "flow", "stats", "fileinfo", "drop", "netflow", "anomaly"} and "app_proto" not in leaves:
         fields["network.protocol"] = kind
     if damaged:
-        fields["shield.damaged"] = True
+        fields["shield.truncated"] = True
     return fields
 
 

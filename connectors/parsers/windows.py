@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from connectors import tolerant_json
+from connectors import tolerant_json, windows_adfs
 from connectors.events import Event, Origin, ParseError
 from connectors.windows_ecs import (
     NOTHING,
@@ -60,9 +60,9 @@ _FLAT_MARKS = ('"Channel"', '"System"', '"SourceName"', '"Provider_Name"', '"Pro
 
 
 def parse(text: str, origin: Origin) -> Sequence[Event]:
-    if text[:1] == "{" and (event := usual(text, origin, generally)) is not None:
-        return (event,)
-    return generally(text, origin)
+    event = usual(text, origin, generally) if text[:1] == "{" else None
+    found = (event,) if event is not None else generally(text, origin)
+    return [windows_adfs.refined(one) for one in found] if "AD FS" in text else found
 
 
 def generally(text: str, origin: Origin) -> Sequence[Event]:

@@ -646,7 +646,7 @@ def _fields(path: str, log: Mapping[str, Any], damaged: bool, url: str | None) -
     if (duration := _float(log.get("duration"))) is not None:
         fields["event.duration"] = int(duration * SECONDS_NS)
     if damaged:
-        fields["shield.damaged"] = True
+        fields["shield.truncated"] = True
     return fields
 
 
