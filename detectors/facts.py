@@ -18,6 +18,19 @@ EVIDENCE_MAX = 3  # lines kept per fact and per observation
 ORIGINAL_BYTES_MAX = 4096  # of one evidence line; the whole line stays in the raw topic at its identity
 
 
+def entity_name(kind: str, text: str) -> str:
+    """One name for what systems write in several ways: AMT\\A.Krueger and a.krueger@amt.example, PC-017.amt.example and pc-017."""
+    text = text.lower()
+    if kind == "user":
+        bare = text.rpartition("\\")[2]
+        bare = bare.partition("@")[0] if bare.count("@") == 1 else bare
+        return bare or text
+    if kind == "host" and "." in text and ":" not in text:
+        first = text.partition(".")[0]
+        return first if first and not text.replace(".", "").isdigit() else text  # an address has no first name
+    return text.rstrip(".") if kind == "domain" else text
+
+
 class Evidence(msgspec.Struct, frozen=True, array_like=True):
     """One original line behind a finding."""
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from detectors.facts import Entity, Evidence, Fact, Observation, Store
+from detectors.facts import Entity, Evidence, Fact, Observation, Store, entity_name
 from detectors.sigma import Rule
 from shield.config import Alerting
 from shield.risk import Book, Finding, book, entities_of, named, risk_of, total
@@ -89,7 +89,7 @@ class AlertBook:
             count=finding.count,
             risk=0.0,
             shares={finding.family: 1.0},
-            entities=sorted(fact.entities[:ENTITIES_MAX], key=lambda e: e[1] not in fact.key.split(KEY_JOIN)),
+            entities=sorted(fact.entities[:ENTITIES_MAX], key=lambda e: e[1] not in _names(e[0], fact.key)),
             findings=[finding],
         )
         self._alerts.put(alert.id, alert, alert.opened)
@@ -329,6 +329,11 @@ class AlertBook:
 
 def _identity(tenant: str, detector: str, key: str, time: float) -> str:
     return hashlib.sha256(f"{tenant}\x1f{detector}\x1f{key}\x1f{time:.3f}".encode()).hexdigest()[:32]
+
+
+def _names(kind: str, key: str) -> set[str]:
+    """The parts of a hit's key as entities are named."""
+    return {entity_name(kind, part) for part in key.split(KEY_JOIN)}
 
 
 def _level(risk: float, threshold: float) -> str:

@@ -5,14 +5,15 @@ combination of the fields that a profile reads. So an event costs one look-up, a
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any, Literal
 
 from connectors.events import ECS_ATTRIBUTES, Event
+from detectors.behaviour import derived
 from detectors.behaviour.inventory import Classes
 from detectors.behaviour.profiles import Condition, Profile, Scalar
-from detectors.facts import EVIDENCE_MAX, Entity, Fact, Located
+from detectors.facts import EVIDENCE_MAX, Entity, Fact, Located, entity_name
 
 ROUTES_MAX = 16_384  # combinations remembered; beyond that the memory starts afresh
 COMBINATIONS_MAX = 65_536  # per profile
@@ -23,7 +24,7 @@ SEPARATOR = "\x1f"  # between the parts of a pair
 AMOUNT_MAX = 2**48  # of one event; more is a mistake of the device, and sums must stay exact
 TIME_MAX_S = 1e11  # events beyond are no events of this age; also refuses what is not a number
 
-KINDS = {
+KINDS = derived.KINDS | {
     "source.ip": "address",
     "destination.ip": "address",
     "client.ip": "address",
@@ -31,13 +32,14 @@ KINDS = {
     "user.name": "user",
     "user.target.name": "user",
     "host.name": "host",
+    "source.domain": "host",
     "process.name": "process",
     "process.executable": "process",
     "dns.question.registered_domain": "domain",
     "service.name": "service",
     "destination.port": "port",
 }
-ENTITY_KINDS = frozenset({"address", "user", "host"})
+ENTITY_KINDS = frozenset({"address", "user", "host", "domain", "network"})
 _STATIC = frozenset(
     {
         "event.module",
@@ -63,14 +65,15 @@ class Fold:
     def __init__(self, profile: Profile, classes: Classes) -> None:
         self.detector = profile.id
         self.few_lines = profile.first_seen is None  # counted only: a key's earliest lines show what was counted
-        self.static = {field: test_of(wanted, classes) for field, wanted in profile.select.items() if field in _STATIC}
+        self.static = {f: test_of(f, wanted, classes) for f, wanted in profile.select.items() if f in _STATIC}
         given = {f: c for f, c in profile.select.items() if f not in _STATIC}
-        self.value = single(profile.value) if profile.value else None
+        known = derived.getters(classes)
+        self.value = single(profile.value, known) if profile.value else None
         self.value_test: Test | None = None
         if profile.value in given:  # tested apart: bytes in the combination would leave nothing to fold
             wanted = given.pop(profile.value)
             if wanted != Condition(exists=True):  # events without the value are never counted
-                self.value_test = test_of(wanted, classes)
+                self.value_test = test_of(profile.value, wanted, classes)
         key, item = profile.keys, profile.items
         named = [*key, *item, *(f for f in profile.entities if f not in key and f not in item)]
         self._kinds = [(KINDS.get(f, "value"), f in key or f in profile.entities) for f in named]
@@ -78,9 +81,9 @@ class Fold:
         self._key_size, self._item_size = len(key), len(item)
         tested = [f for f in given if f not in named]
         fields = [*named, *tested]
-        self._tests = [(fields.index(f), test_of(wanted, classes)) for f, wanted in given.items()]
+        self._tests = [(fields.index(f), test_of(f, wanted, classes)) for f, wanted in given.items()]
         self._skipped = classes.inventory.scanners if profile.spread else frozenset()
-        self.raw = reader(fields if len(fields) > 1 else fields * 2)
+        self.raw = reader(fields if len(fields) > 1 else fields * 2, known)
         self._prepared: dict[Any, Prepared] = {}
 
     def routed(self, event: Event) -> bool:
@@ -255,17 +258,22 @@ def earliest(facts: Iterable[Fact], count: int) -> tuple[Any, ...]:
     return tuple(lines[place] for place in sorted(lines)[:count])
 
 
-def single(field: str) -> Callable[[Event], Any]:
+def single(field: str, known: Mapping[str, derived.Getter]) -> derived.Getter:
+    """One field of an event: an attribute, one of `derived`, or one of its `fields`."""
     attribute = ECS_ATTRIBUTES.get(field)
-    return attrgetter(attribute) if attribute else lambda event: event.fields.get(field)
+    if attribute:
+        return attrgetter(attribute)
+    made = known.get(field)
+    return made or (lambda event: event.fields.get(field))
 
 
-def reader(fields: Sequence[str]) -> Callable[[Event], tuple[Any, ...]]:
-    """The values of some ECS fields as one hashable tuple, as fast as the fields allow."""
+def reader(fields: Sequence[str], known: Mapping[str, derived.Getter]) -> Callable[[Event], tuple[Any, ...]]:
+    """The values of some fields as one hashable tuple, as fast as the fields allow."""
     attributes = [ECS_ATTRIBUTES.get(field) for field in fields]
     if all(attributes) and len(fields) > 1:
         return attrgetter(*(a for a in attributes if a))
-    return lambda event: tuple(_hashable(value_of(event, field)) for field in fields)
+    getters = [single(field, known) for field in fields]
+    return lambda event: tuple([_hashable(get(event)) for get in getters])
 
 
 def value_of(event: Event, field: str) -> Any:
@@ -274,15 +282,15 @@ def value_of(event: Event, field: str) -> Any:
 
 
 def _hashable(value: Any) -> Any:
-    return tuple(map(str, value)) if isinstance(value, list) else value
+    return tuple(map(str, value)) if value.__class__ is list else value
 
 
 def named(value: Any, kind: str) -> str:
-    """A value as part of a key: bounded, and in lower case where systems write names in any case."""
+    """A value as part of a key: bounded, and as one name where systems write one thing in several ways."""
     if value is None:
         return ""
     text = str(value)[:NAME_CHARS_MAX].replace(SEPARATOR, " ")
-    return text.lower() if kind in _FOLDED_CASE else text
+    return entity_name(kind, text) if kind in _FOLDED_CASE else text
 
 
 def whole(value: Any) -> int:
@@ -292,7 +300,7 @@ def whole(value: Any) -> int:
     return 0
 
 
-def test_of(wanted: Scalar | list[Scalar] | Condition, classes: Classes) -> Test:
+def test_of(field: str, wanted: Scalar | list[Scalar] | Condition, classes: Classes) -> Test:
     """A condition as a function of one value. A field with several values holds if one of them does."""
     if not isinstance(wanted, Condition):
         allowed = frozenset(wanted) if isinstance(wanted, list) else frozenset({wanted})
@@ -304,6 +312,12 @@ def test_of(wanted: Scalar | list[Scalar] | Condition, classes: Classes) -> Test
     if wanted.prefix is not None:
         starts = (wanted.prefix,) if isinstance(wanted.prefix, str) else tuple(wanted.prefix)
         tests.append(lambda value: isinstance(value, str) and value.startswith(starts))
+    if wanted.suffix is not None:
+        ends = (wanted.suffix,) if isinstance(wanted.suffix, str) else tuple(wanted.suffix)
+        tests.append(lambda value: isinstance(value, str) and value.endswith(ends))
+    if wanted.class_ is not None:
+        kind, of_class = KINDS.get(field, "value"), frozenset(wanted.class_)
+        tests.append(lambda value: isinstance(value, str) and classes.of(kind, named(value, kind)) in of_class)
     if wanted.none_of is not None:
         banned = frozenset(wanted.none_of)
         tests.append(lambda value: value not in banned)

@@ -11,7 +11,9 @@ import msgspec
 import yaml
 
 Scalar = str | int | bool
-WINDOWS = {"10m": (1, 10), "1h": (5, 12), "24h": (60, 24), "72h": (180, 24)}  # minutes per bucket, buckets
+# name -> minutes per bucket, buckets
+WINDOWS = {"10m": (1, 10), "30m": (2, 15), "1h": (5, 12), "6h": (30, 12), "24h": (60, 24), "72h": (180, 24)}
+SPANS = {"m": 1, "h": 60, "d": 1440}  # minutes per unit of `expires`
 FILE_BYTES_MAX = 262_144
 DEPTH_MAX = 16
 PLACEHOLDERS = frozenset({"who", "key", "item", "actual", "typical", "window", "keys", "share", "days", "details"})
@@ -44,7 +46,9 @@ class Condition(Part, frozen=True, kw_only=True):
 
     prefix: str | list[str] | None = None
     exists: bool | None = None
+    suffix: str | list[str] | None = None
     address: Literal["internal", "external"] | None = None
+    class_: list[str] | None = msgspec.field(default=None, name="class")  # of the account, host or address
     none_of: list[Scalar] | None = None
 
 
@@ -53,9 +57,11 @@ class Counter(Part, frozen=True, kw_only=True):
 
     name: str  # of the reading: failures becomes failures_10m, failures_24h
     measure: Literal["count", "sum", "distinct"]
-    windows: list[Literal["10m", "1h", "24h", "72h"]]
+    windows: list[Literal["10m", "30m", "1h", "6h", "24h", "72h"]]
     min: float
-    of: Literal["all", "new"] = "all"  # new: only items first seen for this key within the last day
+    of: Literal["all", "new", "rare"] = "all"  # only items new for this key within a day, or that few keys have
+    known: str | None = None  # only items in this list (`remember` of another profile)
+    foreign: str | None = None  # only pairs of key and item that are not in this list
     unit: Literal["", "bytes"] = ""
     sentence: Texts
 
@@ -66,6 +72,48 @@ class FirstSeen(Part, frozen=True, kw_only=True):
     days: Literal["active", "calendar"] = "active"  # calendar: for event types too rare to have active days
     name: str = "first_seen"
     sentence: Texts
+
+
+class Periodic(Part, frozen=True, kw_only=True):
+    """Contacts of a key (source and destination) at regular intervals, while the pair is young."""
+
+    contacts_min: int = 8
+    sentence: Texts
+
+
+class UnusualHour(Part, frozen=True, kw_only=True):
+    """Activity of a key at an hour of the local day that is far from all its hours on such days."""
+
+    sentence: Texts
+
+
+class Travel(Part, frozen=True, kw_only=True):
+    """A key seen at two items (countries) within a day."""
+
+    sentence: Texts
+
+
+class AfterFailures(Part, frozen=True, kw_only=True):
+    """A success of a key whose `by` part has failures behind it, as another profile counts them."""
+
+    name: str
+    profile: str
+    reading: str  # of a counter there: failures_24h
+    by: str  # one of the key's fields
+    min: float
+    sentence: Texts
+
+
+class LinkTo(Part, frozen=True, kw_only=True):
+    """For a while the key stands for the item: an address for the user who got it, a host for who logged on."""
+
+    expires: str  # 12h, 3m
+
+
+class Remember(Part, frozen=True, kw_only=True):
+    """A list of everything this profile saw, for conditions of other profiles."""
+
+    list: str
 
 
 class ForestCounter(Part, frozen=True, kw_only=True):
@@ -95,6 +143,8 @@ class Profile(Part, frozen=True, kw_only=True):
     benign: Lists = Lists()
     key: str | list[str]
     class_: bool = msgspec.field(default=False, name="class")  # one tail per class of the first key field
+    only_known: str | None = None  # only keys (their first part) in this list (`remember` of another profile)
+    rare: bool = False  # of a kind too rare to have days of its own: its learning time is the tenant's
     spread: bool = False  # network spread: allowed scanners of the inventory are skipped
     select: dict[str, Scalar | list[Scalar] | Condition] = {}
     item: str | list[str] | None = None
@@ -102,6 +152,12 @@ class Profile(Part, frozen=True, kw_only=True):
     entities: list[str] = []  # besides the key's
     counters: list[Counter] = []
     first_seen: FirstSeen | None = None
+    periodic: Periodic | None = None
+    unusual_hour: UnusualHour | None = None
+    travel: Travel | None = None
+    after_failures: list[AfterFailures] = []
+    link: LinkTo | None = None
+    remember: Remember | None = None
     forest: Forest | None = None
 
     @property
@@ -117,12 +173,16 @@ class Profile(Part, frozen=True, kw_only=True):
         plain = msgspec.to_builtins(self)
         for name in ("title", "title_de", "severity", "attack", "benign", "entities"):
             plain.pop(name)
-        for part in (*plain["counters"], plain["first_seen"] or {}, plain["forest"] or {}):
+        singles = (plain[name] or {} for name in ("first_seen", "periodic", "unusual_hour", "travel", "forest"))
+        for part in (*plain["counters"], *plain["after_failures"], *singles):
             part.pop("sentence", None)
         return blake2b(msgspec.json.encode(plain, order="deterministic"), digest_size=16).hexdigest()
 
 
-_PARTS: tuple[type[msgspec.Struct], ...] = (Profile, Texts, Lists, Condition, Counter, FirstSeen, ForestCounter, Forest)
+_PARTS: tuple[type[msgspec.Struct], ...] = (
+    *(Profile, Texts, Lists, Condition, Counter, FirstSeen, Periodic, UnusualHour, Travel, AfterFailures),
+    *(LinkTo, Remember, ForestCounter, Forest),
+)
 _NAMES = sorted({name for part in _PARTS for name in part.__struct_encode_fields__})
 
 
@@ -130,17 +190,15 @@ def load_profiles(paths: Iterable[Path]) -> dict[str, Profile]:
     """Profiles by id from files and folders (`*.yml`). Raises ProfileError with every fault found."""
     faults: list[str] = []
     found: dict[str, Profile] = {}
-    places: dict[str, Path] = {}
+    places: dict[str, str] = {}
     for path in _files(paths):
-        profile = _read(path, faults)
-        if profile is None:
-            continue
-        if profile.id in found:
-            faults.append(f"{path}:1: id {profile.id!r} is taken by {places[profile.id]}")
-            continue
-        found[profile.id], places[profile.id] = profile, path
+        for line, profile in _read(path, faults):
+            if profile.id in found:
+                faults.append(f"{path}:{line}: id {profile.id!r} is taken by {places[profile.id]}")
+                continue
+            found[profile.id], places[profile.id] = profile, f"{path}:{line}"
     for profile in found.values():
-        faults.extend(f"{places[profile.id]}:1: {reason}" for reason in _faults_between(profile, found))
+        faults.extend(f"{places[profile.id]}: {reason}" for reason in _faults_between(profile, found))
     if faults:
         raise ProfileError(faults)
     return dict(sorted(found.items()))
@@ -154,32 +212,42 @@ def _files(paths: Iterable[Path]) -> Iterator[Path]:
             yield path
 
 
-def _read(path: Path, faults: list[str]) -> Profile | None:
+def _read(path: Path, faults: list[str]) -> list[tuple[int, Profile]]:
+    """The profiles of one file, one per document, with the line each begins on."""
     try:
         data = path.read_bytes()
     except OSError as error:
         faults.append(f"{path}:1: cannot be read: {error.strerror}")
-        return None
+        return []
     if len(data) > FILE_BYTES_MAX:
         faults.append(f"{path}:1: longer than {FILE_BYTES_MAX} bytes")
-        return None
-    lines: dict[str, int] = {}
+        return []
+    made: list[tuple[int, Profile]] = []
     try:
-        node = yaml.compose(data, Loader=yaml.CSafeLoader)
-        plain = _plain(node, "$", lines, 0) if node is not None else None
-        profile = msgspec.convert(plain, Profile)
+        nodes = list(yaml.compose_all(data, Loader=yaml.CSafeLoader))
+        for node in nodes or [None]:
+            profile = _profile(path, node, faults)
+            if profile is not None:
+                made.append((node.start_mark.line + 1 if node else 1, profile))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         faults.append(f"{path}:{mark.line + 1 if mark else 1}: {error.problem}")
     except (yaml.YAMLError, RecursionError):
         faults.append(f"{path}:1: is not YAML")
+    return made
+
+
+def _profile(path: Path, node: yaml.Node | None, faults: list[str]) -> Profile | None:
+    lines: dict[str, int] = {}
+    plain = _plain(node, "$", lines, 0) if node is not None else None
+    try:
+        profile = msgspec.convert(plain, Profile)
     except msgspec.ValidationError as error:
         faults.append(_located(path, str(error), lines))
-    else:
-        own = list(_faults_within(profile))
-        faults.extend(f"{path}:{lines.get(at, 1)}: {reason}" for at, reason in own)
-        return None if own else profile
-    return None
+        return None
+    own = list(_faults_within(profile))
+    faults.extend(f"{path}:{lines.get(at) or lines.get('$', 1)}: {reason}" for at, reason in own)
+    return None if own else profile
 
 
 def _plain(node: yaml.Node, at: str, lines: dict[str, int], depth: int) -> Any:
@@ -226,21 +294,28 @@ def _faults_within(profile: Profile) -> Iterator[tuple[str, str]]:
     if not profile.id.replace("_", "").isalnum() or not profile.id.islower():
         yield "$.id", f"id {profile.id!r} may only have lower-case letters, digits and underscores"
     if profile.forest is not None:
-        if profile.counters or profile.first_seen or profile.item or profile.value or profile.select:
-            yield (
-                "$.forest",
-                "a forest counts the facts of other profiles: no select, item, value, counters or first_seen beside it",
-            )
+        if profile.value or profile.item or profile.select or _watches(profile) > 1:
+            yield "$.forest", "a forest counts the facts of other profiles: nothing but its key stands beside it"
         if not profile.forest.counters:
             yield "$.forest", "a forest needs counters"
-    elif not profile.counters and profile.first_seen is None:
-        yield "$.id", "a profile needs counters, first_seen or forest"
+    elif not _watches(profile):
+        yield "$.id", f"a profile needs one of {', '.join(_WATCHED)}"
     elif not profile.select:
         yield "$.id", "a profile needs select"
     if not profile.item and (
-        profile.first_seen or any(c.of == "new" or c.measure == "distinct" for c in profile.counters)
+        profile.first_seen
+        or profile.travel
+        or profile.link
+        or any(c.of != "all" or c.measure == "distinct" or c.known or c.foreign for c in profile.counters)
     ):
-        yield "$.id", "first_seen and counters that are distinct or of new items need item"
+        yield "$.id", "first_seen, travel, link and counters that are distinct or choose among items need item"
+    if profile.periodic and len(profile.keys) < 2:
+        yield "$.periodic", "periodic needs a key of two parts or more: who calls, and where"
+    for i, after in enumerate(profile.after_failures):
+        if after.by not in profile.keys:
+            yield f"$.after_failures[{i}].by", f"{after.by!r} is no part of the key {', '.join(profile.keys)}"
+    if profile.link and not (profile.link.expires[:-1].isdecimal() and profile.link.expires[-1:] in SPANS):
+        yield "$.link.expires", f"{profile.link.expires!r} is no time: 3m, 12h or 2d"
     if not profile.value and any(c.measure == "sum" for c in profile.counters):
         yield "$.counters", "a sum needs value"
     names = [c.name for c in profile.counters] + ([profile.first_seen.name] if profile.first_seen else [])
@@ -256,13 +331,24 @@ def _faults_within(profile: Profile) -> Iterator[tuple[str, str]]:
                 yield at, f"a sentence can name {', '.join(sorted(PLACEHOLDERS))}, not {', '.join(sorted(unknown))}"
 
 
+_WATCHED = (
+    *("counters", "first_seen", "periodic", "unusual_hour", "travel", "after_failures", "link", "remember", "forest"),
+)
+
+
+def _watches(profile: Profile) -> int:
+    return sum(bool(getattr(profile, name)) for name in _WATCHED)
+
+
 def _sentences(profile: Profile) -> Iterator[tuple[str, Texts]]:
     for i, counter in enumerate(profile.counters):
         yield f"$.counters[{i}].sentence", counter.sentence
-    if profile.first_seen:
-        yield "$.first_seen.sentence", profile.first_seen.sentence
-    if profile.forest:
-        yield "$.forest.sentence", profile.forest.sentence
+    for i, after in enumerate(profile.after_failures):
+        yield f"$.after_failures[{i}].sentence", after.sentence
+    for name in ("first_seen", "periodic", "unusual_hour", "travel", "forest"):
+        part = getattr(profile, name)
+        if part:
+            yield f"$.{name}.sentence", part.sentence
 
 
 def _placeholders(text: str) -> set[str]:
@@ -275,14 +361,34 @@ def _placeholders(text: str) -> set[str]:
 
 
 def _faults_between(profile: Profile, found: Mapping[str, Profile]) -> Iterator[str]:
-    for counter in profile.forest.counters if profile.forest else ():
-        fed = found.get(counter.profile)
-        if fed is None or fed.forest is not None:
-            near = get_close_matches(counter.profile, list(found), n=1)
-            yield f"forest counter {counter.name!r}: no profile {counter.profile!r}" + (
-                f", did you mean {near[0]!r}?" if near else ""
+    lists = {p.remember.list for p in found.values() if p.remember}
+    if profile.only_known and profile.only_known not in lists:
+        yield f"no profile remembers {profile.only_known!r}" + _near(profile.only_known, lists)
+    for counter in profile.counters:
+        for wanted in (counter.known, counter.foreign):
+            if wanted and wanted not in lists:
+                yield f"counter {counter.name!r}: no profile remembers {wanted!r}" + _near(wanted, lists)
+    for after in profile.after_failures:
+        counted = found.get(after.profile)
+        readings = {f"{c.name}_{w}" for c in counted.counters for w in c.windows} if counted else set()
+        if counted is None:
+            yield f"after_failures {after.name!r}: no profile {after.profile!r}" + _near(after.profile, found)
+        elif after.reading not in readings:
+            yield f"after_failures {after.name!r}: {after.profile!r} has no reading {after.reading!r}" + _near(
+                after.reading, readings
             )
+        elif counted.keys != [after.by]:
+            yield f"after_failures {after.name!r}: the key of {after.profile!r} is not {after.by!r}"
+    for hourly in profile.forest.counters if profile.forest else ():
+        fed = found.get(hourly.profile)
+        if fed is None or fed.forest is not None:
+            yield f"forest counter {hourly.name!r}: no profile {hourly.profile!r}" + _near(hourly.profile, found)
         elif fed.keys != profile.keys:
-            yield f"forest counter {counter.name!r}: {fed.id!r} has another key"
-        elif (counter.measure == "sum" and not fed.value) or (counter.measure == "distinct" and not fed.item):
-            yield f"forest counter {counter.name!r}: {fed.id!r} has nothing for {counter.measure!r}"
+            yield f"forest counter {hourly.name!r}: {fed.id!r} has another key"
+        elif (hourly.measure == "sum" and not fed.value) or (hourly.measure == "distinct" and not fed.item):
+            yield f"forest counter {hourly.name!r}: {fed.id!r} has nothing for {hourly.measure!r}"
+
+
+def _near(wanted: str, offered: Iterable[str]) -> str:
+    near = get_close_matches(wanted, list(offered), n=1)
+    return f", did you mean {near[0]!r}?" if near else ""

@@ -5,13 +5,14 @@ that tests all rules for that kind. `correlate` is the stateful half and sees on
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from connectors.events import Event
-from detectors.facts import EVIDENCE_MAX, Entity, Evidence, Fact, Located, Store
+from detectors.facts import EVIDENCE_MAX, Entity, Evidence, Fact, Located, Store, entity_name
 from detectors.sigma.correlation import JOIN, Correlator
 from detectors.sigma.generate import generate
 from detectors.sigma.index import SAMPLE_EVENTS, Condition, Index
@@ -67,9 +68,13 @@ Kind = tuple[str, str | None, tuple[str, ...]]  # dataset, event code and ECS ca
 class RuleSet:
     """Loaded rules, ready to match. Immutable as far as detection goes; reloading makes a new one."""
 
-    def __init__(self, rules: Sequence[Rule], faults: Sequence[Fault] = ()) -> None:
+    def __init__(
+        self, rules: Sequence[Rule], faults: Sequence[Fault] = (), warnings: Sequence[Fault] = (), until: str = ""
+    ) -> None:
         self.rules: dict[str, Rule] = {rule.id: rule for rule in rules}
         self.faults = list(faults)
+        self.warnings = list(warnings)
+        self.until = until  # the last day (ISO 8601, UTC) on which dates in the files leave it as it is, "" for ever
         self._correlator = Correlator(rules)
         self._above: dict[str, list[Rule]] = {}
         for rule in rules:
@@ -99,16 +104,20 @@ class RuleSet:
         strict: bool = True,
         expansions: Mapping[str, Sequence[str]] | None = None,
         cache: Path | None = None,
+        today: date | None = None,
+        owned: bool = False,
     ) -> "RuleSet":
         """Rules from files and folders; raises RuleFaults with all faults, or (not strict) keeps the good rules.
 
         `expansions` gives the values of each %placeholder% under the modifier `expand`; rules with others are refused.
-        `cache` is a folder in which understood rules are kept for the next start.
+        `cache` is a folder in which understood rules are kept for the next start. `today` (UTC) decides which filters
+        have expired and which rules are still in staging; `owned` refuses filters without owner, reason and expiry.
         """
-        rules, faults = load([Path(path) for path in paths], expansions, cache)
-        if faults and strict:
-            raise RuleFaults(faults)
-        return cls(rules, faults)
+        today = today or datetime.now(UTC).date()
+        loaded = load([Path(path) for path in paths], expansions, cache, today=today, owned=owned)
+        if loaded.faults and strict:
+            raise RuleFaults(loaded.faults)
+        return cls(loaded.rules, loaded.faults, loaded.warnings, loaded.until)
 
     def facts(self, located: Located) -> list[Fact]:
         """What a batch says: one fact per rule, key, minute and step for hits, and one per hit for each correlation."""
@@ -135,6 +144,11 @@ class RuleSet:
         found = self._routes[kind] if kind in self._routes else self._route(*kind)
         numbers = found(event) if found is not None else None
         return [self._base[number].id for number in numbers or ()]
+
+    def prepare(self, like: "RuleSet") -> None:
+        """Compiles for the kinds of events that another rule set has met, so that the first batch need not wait for it."""
+        for kind in list(like._routes):
+            self._route(*kind)
 
     def unindexed(self) -> list[str]:
         """The ids of the rules of which no text is necessary: each of them is run on every event of its log source."""
@@ -283,11 +297,11 @@ def _entities(event: Event) -> tuple[Entity, ...]:
     """Whom an event is about: its user, source address and host, as far as it names them."""
     found: list[Entity] = []
     if event.user_name:
-        found.append(("user", event.user_name))
+        found.append(("user", entity_name("user", event.user_name)))
     if event.source_ip:
         found.append(("address", event.source_ip))
     if event.host_name:
-        found.append(("host", event.host_name))
+        found.append(("host", entity_name("host", event.host_name)))
     return tuple(found)
 
 
