@@ -131,6 +131,7 @@ class Feature(msgspec.Struct, frozen=True, array_like=True):
     family: str = ""
     entities: tuple[Entity, ...] = ()
     group: str = "any"  # the class of the key: calibration has one tail per detector and class
+    item: str = ""  # what was new, for the roll-out discount
 
 
 class Detector(Protocol):

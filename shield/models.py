@@ -12,12 +12,14 @@ import msgspec
 import structlog
 
 from detectors.behaviour import ModelRefused, Models, fit
-from detectors.facts import Feature
+from detectors.facts import Feature, Observation
+from shield.alerts import UPDATE_S, AlertBook
 from shield.broker import Broker, EmbeddedConfig, Out
 from shield.config import Config
+from shield.keyed import TenantStore
 from shield.metrics import Metrics
-from shield.pipeline import SignalStage, Thresholds
-from shield.risk import STEP_DOWN, named, risk_of
+from shield.pipeline import STAGED, SignalStage, Thresholds
+from shield.risk import named, risk_of
 
 TOPIC = "models"
 MODELS_KEY = b"models"
@@ -61,7 +63,10 @@ def train(features: Iterable[Feature], config: Config, fingerprints: Mapping[str
 
 
 def thresholds(history: Sequence[Feature], models: Models, config: Config) -> Thresholds:
-    """Per tenant the risk that would have opened `budget_per_day` alerts on the calibration days (days after warm-up)."""
+    """Per tenant the risk that would have opened `budget_per_day` alerts on the calibration days (days after warm-up).
+
+    The history is played through the alert book as live, with every finding that is any news at all opening an alert.
+    """
     days: dict[str, set[int]] = defaultdict(set)
     links: dict[tuple[str, str], set[str]] = defaultdict(set)
     for feature in history:
@@ -73,30 +78,48 @@ def thresholds(history: Sequence[Feature], models: Models, config: Config) -> Th
     for (tenant, name), others in sorted(links.items()):
         if len(others) > config.alerts.hub_links_max:
             hubs[tenant].append(name)
-    begins = {t: sorted(seen)[min(config.learning.warmup_days, len(seen) - 1)] for t, seen in days.items()}
-    best: dict[tuple[str, int, str], dict[str, float]] = defaultdict(dict)
+    begins = {t: sorted(seen)[min(models.warmup_of(len(seen)), len(seen) - 1)] for t, seen in days.items()}
+    observed: dict[str, list[Observation]] = defaultdict(list)
     for feature in history:
         if feature.day < begins[feature.tenant] or not feature.key or feature.detector.endswith(HOURS):
             continue
-        risk = risk_of(
-            models.rate(feature.detector, feature.values, feature.group, feature.detector.split("/", 1)[0]), 0
-        )
-        for name in (named(e) for e in feature.entities):
-            if risk > 0 and name not in hubs[feature.tenant]:
-                families = best[feature.tenant, feature.day, name]
-                families[feature.family] = max(risk, families.get(feature.family, 0.0))
-    risks: dict[str, list[float]] = defaultdict(list)
-    for (tenant, _, _), families in best.items():
-        risks[tenant].append(sum(r * STEP_DOWN**i for i, r in enumerate(sorted(families.values(), reverse=True))))
+        rate = models.rate(feature.detector, feature.values, feature.group, feature.detector.split("/", 1)[0])
+        if risk_of(rate, 0) > 0:
+            observed[feature.tenant].append(_observation(feature, rate))
     found: dict[str, float] = {}
     for tenant, seen in days.items():
         allowed = int(config.alerts.budget_per_day * sum(d >= begins[tenant] for d in seen))
-        ranked = sorted(risks[tenant], reverse=True)
+        ranked = sorted(_risks(tenant, observed[tenant], frozenset(hubs[tenant]), config), reverse=True)
         level = ranked[allowed] if allowed < len(ranked) else 0.0
         found[tenant] = max(THRESHOLD_MIN, level + THRESHOLD_MARGIN)
     if found:
         found["*"] = max(found.values())
     return Thresholds(found, {t: names for t, names in hubs.items() if names}, config.alerts.budget_per_day)
+
+
+def _risks(tenant: str, observations: list[Observation], hubs: frozenset[str], config: Config) -> list[float]:
+    """The highest risk of each alert that these observations open."""
+    book = AlertBook(tenant, TenantStore(tenant), config.alerts)
+    risks: dict[str, float] = {}
+    last = 0.0
+    for observation in sorted(observations, key=lambda o: (o.time, o.detector, o.entities, o.item)):
+        sent = book.weigh([observation], hubs, THRESHOLD_MIN)
+        if observation.time > last + UPDATE_S:
+            last = observation.time
+            sent += book.updates(last + UPDATE_S)
+        for one in sent:
+            risks[one.alert.id] = max(one.alert.risk, risks.get(one.alert.id, 0.0))
+    for one in book.updates(last + 2 * UPDATE_S):
+        risks[one.alert.id] = max(one.alert.risk, risks.get(one.alert.id, 0.0))
+    return list(risks.values())
+
+
+def _observation(feature: Feature, rate: float | None) -> Observation:
+    """What a point of the history weighed, without words and lines."""
+    return Observation(
+        *(feature.detector, feature.family, feature.tenant, feature.entities, feature.time, feature.values, rate),
+        *(feature.item, (), {}, (), ()),
+    )
 
 
 def records(models: Models, limits: Thresholds, key: bytes, now: float) -> list[Out]:

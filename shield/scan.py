@@ -158,11 +158,23 @@ class Scan:
                 self._history.append(msgspec.msgpack.decode(out.value, type=Feature))
 
     def _learned(self) -> None:
-        models, thresholds = train(self._history, self._config, self._signals.behaviour.fingerprints)
+        behaviour = self._signals.behaviour
+        learning = self._config.learning.within(_days(self._history))
+        behaviour.learning = learning
+        config = msgspec.structs.replace(self._config, learning=learning)
+        models, thresholds = train(self._history, config, behaviour.fingerprints)
         self._signals.take_models(models)
         self._signals.take_thresholds(thresholds)
         self._signals.paused_at = None
         self._history.clear()
+
+
+def _days(history: Sequence[Feature]) -> int:
+    """Of the tenant that was seen longest."""
+    days: dict[str, set[int]] = {}
+    for feature in history:
+        days.setdefault(feature.tenant, set()).add(feature.day)
+    return max(map(len, days.values()), default=0)
 
 
 def _lane(tenant: str) -> Partition:

@@ -110,6 +110,14 @@ class Behaviour:
         self._teller.models = models
 
     @property
+    def learning(self) -> Learning:
+        return self._teller.learning
+
+    @learning.setter
+    def learning(self, learning: Learning) -> None:
+        self._teller.learning = learning
+
+    @property
     def fingerprints(self) -> dict[str, str]:
         """To be handed to `fit`: what was learned for a profile that has changed since is not used."""
         return {name: plan.fingerprint for name, plan in self._plans.items()}

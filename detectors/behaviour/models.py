@@ -21,6 +21,8 @@ MODEL_BYTES_MAX = 268_435_456
 KEY_BYTES_MIN = 16
 SPARSE_POINTS = 10  # a class with fewer key-days reads the tail of all classes of its detector
 
+WARMUP_SHARE_MAX = 0.42  # of a history; 5 of 12 days
+
 ANY = "any"
 HOURS = "hours"  # profile/hours: an hour's vector of a forest profile; profile/forest: its score
 FOREST = "forest"
@@ -37,6 +39,16 @@ class Learning(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     calibration_days: int = 7
     trees: int = 100
     sample: int = 256
+
+    def warmup_of(self, days: int) -> int:
+        """Warm-up within a history of so many days: a short one is not all warm-up."""
+        return min(self.warmup_days, int(days * WARMUP_SHARE_MAX))
+
+    def within(self, days: int) -> "Learning":
+        """The same for whoever says that so many days must do."""
+        warmup = self.warmup_of(days)
+        calibration = max(1, min(self.calibration_days, days - warmup))
+        return msgspec.structs.replace(self, warmup_days=warmup, calibration_days=calibration)
 
 
 class Span(msgspec.Struct, frozen=True, array_like=True):
@@ -56,6 +68,9 @@ class Models(msgspec.Struct, frozen=True, eq=False):
     forests: dict[str, forests.Forest]
     fingerprints: dict[str, str]
     features: int  # how many were read
+
+    def warmup_of(self, days: int) -> int:
+        return self.learning.warmup_of(days)
 
     @property
     def tenant_days(self) -> int:
@@ -180,7 +195,7 @@ def fit(
             vectors[feature.tenant, feature.detector, feature.key, feature.time] = feature
         else:
             strongest[feature.tenant, feature.detector, feature.key, feature.day] = feature
-    begins = {place: _begin(sorted(seen), learning.warmup_days) for place, seen in days.items()}
+    begins = {place: _begin(sorted(seen), learning.warmup_of(len(seen))) for place, seen in days.items()}
     learned = [f for _, f in sorted(strongest.items()) if f.day >= _begin_of(f, begins)]
     hours = [f for _, f in sorted(vectors.items()) if f.day >= _begin_of(f, begins)]
     grown, scored = _forests(hours, learning, seed)

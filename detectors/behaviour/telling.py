@@ -127,13 +127,13 @@ class Teller:
         if told.day == day and not news:
             return  # nearly always
         entities = step.links.behind(subject.entities, now, ENTITIES_MAX)
-        profile = subject.plan.profile
+        profile, said = subject.plan.profile, words()
         if told.day != day or (grew(strength, told.featured) and sum(strength) > sum(told.featured)):
             told.day, told.featured = day, strength
             step.features.append(
                 Feature(
                     *(step.store.tenant, detector, subject.key, day, now * 60.0, strength, profile.family),
-                    *(entities, subject.group),
+                    *(entities, subject.group, said.item),
                 )
             )
         if not news:
@@ -150,7 +150,6 @@ class Teller:
         else:
             told.strength, told.rate = strength, rate
         told.minute = now
-        said = words()
         step.observations.append(
             Observation(
                 detector=detector,
