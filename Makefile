@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 CODE := shield detectors connectors tests benchmarks
 
-.PHONY: demo test check format bench bench-peers conformance fuzz lock docs clean
+.PHONY: demo test check format bench bench-peers bench-detection conformance fuzz lock docs clean
 
 $(READY): requirements.lock pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -37,6 +37,10 @@ bench: $(READY)  ## speed and memory, as tables and a plot
 
 bench-peers: $(READY)  ## beside Logprep on the same Kafka and the same lines
 	$(BIN)/python -m benchmarks.peers
+
+SEEDS ?= 11 12 13
+bench-detection: $(READY)  ## attacks found in simulated towns: recall, precision, time to detect
+	$(BIN)/python -m benchmarks.bench_detection --seeds $(SEEDS) --noise 0 2 8
 
 SCORED ?= crowdsec-hub elastic-beats elastic-integrations open-xp-rules wazuh-ruleset-tests
 conformance: $(READY)  ## our parsers beside what other projects expect of the same lines (data beside the repository)

@@ -23,31 +23,34 @@ _QUOTED = r'"((?:[^"\\]++|\\.)*+)"'
 _TIME = r"\[(\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d [+-]\d{4})\]"
 _LINE = re.compile(
     rf"(?:([\w.-]{{1,255}})(?::(\d{{1,5}}))? )?([0-9a-fA-F]{{0,4}}[.:\d][0-9a-fA-F.:]{{0,42}}) \S+ (\S+) {_TIME} "
-    rf'"(?:([A-Za-z_-]{{1,32}}) ([^\s"\\]+)(?: HTTP/(\d(?:\.\d)?))?"|((?:[^"\\]++|\\.)*+)") (\d{{3}}) (\d+|-)'
+    rf'"(?:([A-Za-z_-]{{1,32}}) ([^\s"\\]+)(?: HTTP/(\d(?:\.\d)?))?"|((?:[^"\\]++|\\.)*+)") (\d{{3}}) (\d{{1,18}}|-)'
     rf"(?: {_QUOTED} {_QUOTED})?(.*)",
     re.DOTALL,
 )
 # What nearly every line is: combined, one client, a path. Whatever it matches, `_LINE` reads the same way.
 _USUAL = re.compile(
     r"([0-9][0-9.]{0,42}+|[0-9a-fA-F]{0,4}+:[0-9a-fA-F.:]{0,42}+) \S++ (\S++) \[([^\]]{26})\] "
-    r'"([A-Za-z_-]{1,32}+) (/[^\s"\\]*+) HTTP/(\d(?:\.\d)?)" (\d{3}) (\d++|-) "([^"\\]*+)" "([^"\\]*+)"'
+    r'"([A-Za-z_-]{1,32}+) (/[^\s"\\]*+) HTTP/(\d(?:\.\d)?)" (\d{3}) (\d{1,18}+|-) "([^"\\]*+)" "([^"\\]*+)"'
 )
 # A format of its own that many add for response times: time, virtual host, client, seconds, request, status, sizes.
-_TIMED = re.compile(rf"{_TIME} (\S+) ([0-9a-fA-F.:]+) (\S+) {_QUOTED} (\d{{3}}) (\d+|-)(.*)", re.DOTALL)
+_TIMED = re.compile(rf"{_TIME} (\S+) ([0-9a-fA-F.:]+) (\S+) {_QUOTED} (\d{{3}}) (\d{{1,18}}|-)(.*)", re.DOTALL)
 # What Nginx Proxy Manager writes.
 _PROXIED = re.compile(
     rf"{_TIME} (?:\S+ \S+ )?(\d{{3}}|-) - ([A-Za-z_-]{{1,32}}) (\w{{1,10}}) (\S+) {_QUOTED}"
-    r" \[Client (\S+)\] \[Length (\d+|-)\]"
+    r" \[Client (\S+)\] \[Length (\d{1,18}|-)\]"
     rf"(?: \[Gzip [^\]]*\])?(?: \[Sent-to [^\]]*\])?(?: {_QUOTED} {_QUOTED})?.*",
     re.DOTALL,
 )
 _TAIL = re.compile(
-    rf' ?{_TIME} "((?:[^"\\]++|\\.)*+)" (\d{{3}}|-) (\d+|-)(?: {_QUOTED} {_QUOTED})?(.*)',
+    rf' ?{_TIME} "((?:[^"\\]++|\\.)*+)" (\d{{3}}|-) (\d{{1,18}}|-)(?: {_QUOTED} {_QUOTED})?(.*)',
     re.DOTALL,
 )
 _REQUEST = re.compile(r"([A-Za-z_-]{1,32}) (.*?)(?: HTTP/(\d(?:\.\d)?))?", re.DOTALL)
 _TIME_FIRST = re.compile(r"\[\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d [+-]\d{4}\] \S")
-_SNIFF = re.compile(r' \[\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d [+-]\d{4}\] "')
+_SNIFF = re.compile(r' \[\d\d?/(?:[A-Z][a-z]{2}|\d\d)/\d{4}:\d\d:\d\d:\d\d [+-]\d{4}\] "')
+_ODD_TIME = re.compile(
+    r" \[(\d)/([A-Z][a-z]{2})(?=/\d{4}:)| \[(\d\d)/(\d\d)(?=/\d{4}:)"
+)  # a day of one digit; cPanel's
 _HOST_PORT = re.compile(r"(.*?)(?::(\d{1,5}))?")
 _FORWARDED = re.compile(r'^ "([0-9a-fA-F.:, ]{3,600})"')
 
@@ -132,6 +135,14 @@ def parse(text: str, origin: Origin, module: str, dataset: str) -> Event:
 
 def _unusual(text: str, origin: Origin, module: str, dataset: str) -> Event:
     """Virtual hosts, lists of forwarded addresses, host names, user names with blanks, a syslog envelope in front."""
+    odd = _ODD_TIME.search(text, 0, 1024)
+    if odd is not None:
+        day, name, number, other = odd.groups()
+        month = next((name for name, of in MONTHS.items() if number and of == int(number)), name)
+        if month is None:
+            raise ParseError("no such month")
+        usual_day = f" [{(day or other):0>2}/{month.title()}"
+        return parse(text[: odd.start()] + usual_day + text[odd.end() :], origin, module, dataset)
     host = None
     if text[:1] == "<" or text[:3].lower() in MONTHS or text[4:5] == "-":
         envelope = peel(text, origin)

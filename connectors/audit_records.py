@@ -225,7 +225,7 @@ def _arguments(pairs: dict[str, str]) -> list[str]:
     pieces: dict[int, str] = {}
     for name, value in pairs.items():
         index = name[1:].partition("[")[0]
-        if name[0] == "a" and index.isdigit() and len(index) <= 6:
+        if name[0] == "a" and index.isdecimal() and len(index) <= 6:
             pieces[int(index)] = pieces.get(int(index), "") + value
     return [pieces[index] for index in sorted(pieces)[:ARGUMENTS_MAX]]
 

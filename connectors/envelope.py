@@ -4,6 +4,7 @@ Every parser of a device that speaks syslog starts here, so the usual line costs
 """
 
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import msgspec
@@ -58,6 +59,10 @@ _DATE = re.compile(
     rf"(?: ((?:{'|'.join(ZONES_H)})(?=[ :])|[A-Z]{{3,5}}(?=: ?%)|[+-]\d\d:?\d\d(?=[ :])))?(?: (\d{{4}})(?= |: ))?"
 )
 _ISO_DATE = re.compile(_ISO + r"(?=[ :]|$)")
+_YEAR_FIRST = re.compile(  # NX-OS
+    r"(\d{4}) ([A-Z][a-z]{2}) {1,2}(\d{1,2}) (\d\d):(\d\d):(\d\d)([.,]\d{1,9})?"
+    rf"(?: ({'|'.join(ZONES_H)}|[+-]\d\d:?\d\d)(?=[ :]))?(?=[ :])"
+)
 _CISCO_LEAD = re.compile(r"(?:\d{1,12})?: ?(?:((?!\d{1,12}: )[\w.:-]{1,255}): )?(?:\d{1,12}: )?(?=[*.%A-Z\d])")
 _UPTIME = re.compile(r"[*.]?(?:(?:\d{1,3}[ywdh]){1,4}|\d{1,4}:\d\d:\d\d): (?=%)")
 _CISCO_MESSAGE = re.compile(r"%[A-Za-z]")
@@ -97,6 +102,12 @@ def peel(text: str, origin: Origin) -> Envelope:
     if at is not None:
         if text[end : end + 1] == " ":
             words = text[end + 1 :].split(" ", 2)
+            first = words[0]
+            if first[-1:] == ":" and first[:1] > "9" and len(words) > 1 and words[1][:1] != "%":  # no host
+                app = _TAGS.get(first) or _plain_tag(first)
+                if app is not None:
+                    message = text[end + len(first) + 2 :]
+                    return Envelope(at, None, app[0], app[1], severity, facility, None, message)
             if len(words) == 3:
                 host, tag, message = words
                 if tag[-2:] == "]:":
@@ -108,6 +119,12 @@ def peel(text: str, origin: Origin) -> Envelope:
                 app = _TAGS.get(tag) or _plain_tag(tag)
                 if app is not None and (host in _HOSTS or _plain_host(host)):
                     return Envelope(at, host, app[0], app[1], severity, facility, None, message)
+                if tag.isalpha() and tag != host and (host in _HOSTS or _plain_host(host)) and tag not in ZONES_H:
+                    after = end + len(host) + 2
+                    if (
+                        text.find(":", after, after + NAME_CHARS_MAX) < 0
+                    ):  # no program anywhere: `last message repeated`
+                        return Envelope(at, host, None, None, severity, facility, None, text[after:])
                 if (
                     tag[-1:] != ":"
                     and (tag[:1] in _NO_TAG_STARTS or "=" in tag or "," in tag or "|" in tag)
@@ -122,7 +139,12 @@ def peel(text: str, origin: Origin) -> Envelope:
     return _unusual(text, origin)
 
 
+_NO_HOSTS = frozenset(
+    {"trace", "debug", "info", "information", "notice", "warn", "warning", "err", "error", "crit", "critical", "alert",
+     "emerg", "fatal", "panic", "severe", "stdout", "stderr", "-", "--"}
+)  # fmt: skip
 _NO_TAG_STARTS = frozenset('{[<"')
+NAME_CHARS_MAX = 280  # of a program's name with blanks, its pid and what stands in brackets behind it
 PID_DIGITS_MAX = 10
 REMEMBERED_MAX = 8192  # tags and hosts that were found well-formed
 _TAGS: dict[str, tuple[str, int | None]] = {}
@@ -148,12 +170,17 @@ def _plain_tag(tag: str) -> tuple[str, int | None] | None:
 
 
 def _plain_host(host: str) -> bool:
-    if _PLAIN_HOST.fullmatch(host) is None:
+    if _PLAIN_HOST.fullmatch(host) is None or _no_host(host):
         return False
     if len(_HOSTS) >= REMEMBERED_MAX:
         _HOSTS.clear()
     _HOSTS.add(host)
     return True
+
+
+def _no_host(word: str) -> bool:
+    """What stands behind a time where there is no host: the level, the number of a process or thread, the stream."""
+    return word.lower() in _NO_HOSTS or (word.isdigit() and len(word) <= PID_DIGITS_MAX)
 
 
 def _classic(stamp: str, origin: Origin) -> float | None:
@@ -191,7 +218,7 @@ def _unusual(text: str, origin: Origin) -> Envelope:
     if stamp is None and host is None and severity is None:
         return Envelope(None, None, None, None, None, None, None, text)
     if stamp is not None and host is None:
-        host, rest = _host(text, rest)
+        host, rest = _host(text, rest, iso=text[at + 4 : at + 5] == "-", spaced=text[at + 10 : at + 11] == " ")
         if host is not None and text.startswith(host + " ", rest):  # a relay that names the host twice
             rest += len(host) + 1
         if text[rest : rest + 1] in _CISCO_STARTS:  # a relay's envelope around the device's own, which knows better
@@ -231,7 +258,7 @@ def _stamp(text: str, at: int, origin: Origin) -> tuple[float | None, str | None
         begin += 1
     date = _DATE.match(text, begin)
     if date is not None:
-        time = _date(date, origin)
+        time = _dated(date, origin)
         if time is not None:
             return time, host, date.end()
     iso = _ISO_DATE.match(text, begin)
@@ -239,17 +266,29 @@ def _stamp(text: str, at: int, origin: Origin) -> tuple[float | None, str | None
         time = _time(iso[0], origin)
         if time is not None:
             return time, host, iso.end()
+    early = _YEAR_FIRST.match(text, begin)
+    if early is not None:
+        year, name, day, hour, minute, second, fraction, zone = early.groups()
+        time = _date((name, day, year, hour, minute, second, fraction, None, zone, None), origin)
+        if time is not None:
+            return time, host, early.end()
     return None, None, at
 
 
-def _host(text: str, at: int) -> tuple[str | None, int]:
-    """Host, if one follows the time, and where the tag begins. A word with a colon is a tag, unless `%` follows."""
+def _host(text: str, at: int, *, iso: bool, spaced: bool) -> tuple[str | None, int]:
+    """Host, if one follows the time, and where the tag begins. A word with a colon is a tag, unless `%` follows.
+
+    ISO times stand in front of lines of any kind: there a host is what looks like one, or (date and time written apart)
+    has a tag behind it.
+    """
     if text.startswith((":", " :"), at):
         return None, at
     while text.startswith(" ", at):
         at += 1
     host = _HOST.match(text, at)
     if host is None or (host[2] == ":" and host[3] != "%"):
+        return None, at
+    if iso and (_no_host(host[1]) or (spaced and host[3] != "%" and _TAG.match(text, host.end()) is None)):
         return None, at
     return host[1], host.end()
 
@@ -268,9 +307,23 @@ def _time(stamp: str, origin: Origin) -> float | None:
         return None
 
 
-def _date(date: re.Match[str], origin: Origin) -> float | None:
-    """Epoch seconds of a matched `_DATE`."""
-    name, day, year_before, hour, minute, second, fraction, year_after, zone, year_last = date.groups()
+def _dated(date: re.Match[str], origin: Origin) -> float | None:
+    """Epoch seconds of a matched `_DATE`, remembered."""
+    clock = origin.clock
+    at = clock.stamps.get(date[0])
+    if at is not None and (clock.year is not None or origin.received - YEAR_S < at <= origin.received + DAY_S):
+        return at
+    at = _date(date.groups(), origin)
+    if at is not None and date[7] is None:  # with a fraction none comes twice
+        clock.remember(date[0], at)
+    return at
+
+
+def _date(date: Sequence[str | None], origin: Origin) -> float | None:
+    """Epoch seconds of the groups of `_DATE`."""
+    name, day, year_before, hour, minute, second, fraction, year_after, zone, year_last = date
+    if name is None or day is None or hour is None or minute is None or second is None:
+        return None
     month = MONTHS.get(name.lower())
     year = year_before or year_after or year_last
     if month is None or (year and not YEAR_MIN <= int(year) <= YEAR_MAX):

@@ -14,10 +14,12 @@ from connectors.clock import from_epoch
 from connectors.envelope import peel
 from connectors.events import ECS_ATTRIBUTES, Origin, ParseError
 from connectors.tolerant_json import decode
+from connectors.values import whole_number
 
 HEAD_CHARS_MAX = 1024  # a syslog header before the JSON
 EVENTS_MAX = 10_000  # of one line
 LEAVES_MAX = 2048  # values of one event that are kept
+TIMED_MIN = 12  # characters of a date with a time
 DEPTH_MAX = 8  # objects nested deeper are kept as JSON text
 LIST_MAX = 512  # elements of one list that are kept
 INTEGER_BITS = 63  # longer numbers are kept as text: neither the wire nor JavaScript holds them
@@ -121,18 +123,19 @@ def first(log: Log, *keys: str) -> str | None:
     """The first of these keys whose text says something."""
     for key in keys:
         value = log.get(key)
-        if type(value) is str:
-            if value not in ABSENT:
+        if value is not None:
+            if type(value) is str:
+                if value not in ABSENT:
+                    return value
+            elif (value := text_of(value)) is not None:
                 return value
-        elif value is not None and (value := text_of(value)) is not None:
-            return value
     return None
 
 
 def number(value: Any) -> int | None:
     """A whole number that fits into 64 bits, also where it is written as text."""
-    if type(value) is str and value.isascii() and value.isdigit() and len(value) <= 18:
-        return int(value)
+    if type(value) is str:
+        return whole_number(value)
     if type(value) is float and value.is_integer():
         value = int(value) if abs(value) < 2**INTEGER_BITS else None
     return value if type(value) is int and 0 <= value < 2**INTEGER_BITS else None
@@ -194,14 +197,16 @@ def instant(value: Any) -> float | None:
     kind = type(value)
     try:
         if kind is str:
-            if value.isascii() and value.replace(".", "", 1).isdigit():
+            if value[4:5] != "-" and value.isascii() and value.replace(".", "", 1).isdigit():
                 return from_epoch(float(value)) if 9 <= len(value) <= 20 else None
             if value[-4:] == " UTC":  # 2026-05-06 09:59:37 +0000 UTC
                 value = value[:-4].replace(" +", "+")
             at = datetime.fromisoformat(value)
             if not 1970 <= at.year < 2200:
                 return None
-            return (at if at.tzinfo is not None else at.replace(tzinfo=UTC)).timestamp()
+            if at.tzinfo is None:  # reading it again is ten times faster than `replace`
+                at = datetime.fromisoformat(value + "Z") if len(value) >= TIMED_MIN else at.replace(tzinfo=UTC)
+            return at.timestamp()
         if kind in (int, float) and value > 0:
             return from_epoch(value)
     except (ValueError, OverflowError):

@@ -15,13 +15,14 @@ DIGITS_MAX = 18  # longer integers stay text: no consumer holds them exactly
 _TOKEN = re.compile(r'[{}\[\]:,]|"((?:[^"\\]|\\.)*+)("?)|[^\s,:{}\[\]"]++', re.DOTALL)
 _ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|.)", re.DOTALL)
 _SIMPLE = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
+_decode = msgspec.json.Decoder().decode
 _WORDS: dict[str, bool | None] = {"true": True, "false": False, "null": None}
 
 
 def decode(text: str) -> tuple[Any, bool]:
     """The value and whether it is damaged. A strict decoder is tried first; text that is no JSON at all gives None."""
     try:
-        return msgspec.json.decode(text), False
+        return _decode(text), False
     except (ValueError, RecursionError):  # DecodeError and UnicodeEncodeError are both ValueErrors
         return salvage(text)
 

@@ -3,9 +3,12 @@
 All answer None for what is none of it and never raise; a parser that needs a stricter reading says so beside its own.
 """
 
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 
 DIGITS_MAX = 18  # of a whole number; more do not fit into 64 bits
+SHORT_DIGITS = 5  # ports, states, small sizes: there are no more than 111,110 such texts
+_SHORT: dict[str | None, int] = {}
 ADDRESS_CHARS_MAX = 64  # no address is longer, not even one with a zone
 ADDRESSES_REMEMBERED_MAX = 65_536
 _PUBLIC: dict[str, bool | None] = {}  # address -> is it a public one; None for what is no address
@@ -33,14 +36,21 @@ TRANSPORTS = {  # protocol numbers (IANA), and the other spellings of ICMPv6
 
 
 def whole_number(text: str | None) -> int | None:
-    """A whole number that fits into 64 bits, written in ASCII digits alone."""
+    """A whole number that fits into 64 bits, written in ASCII digits alone; short ones are remembered."""
+    known = _SHORT.get(text)
+    if known is not None:
+        return known
     if not text or not text.isdigit() or not text.isascii() or len(text) > DIGITS_MAX:
         return None
-    return int(text)
+    number = int(text)
+    if len(text) <= SHORT_DIGITS:
+        _SHORT[text] = number
+    return number
 
 
+@lru_cache(maxsize=ADDRESSES_REMEMBERED_MAX)
 def address_of(text: str) -> str | None:
-    """An address in its usual spelling, without zone, IPv4 out of its IPv6 clothes."""
+    """An address in its usual spelling, without zone, IPv4 out of its IPv6 clothes; remembered."""
     try:
         found = ip_address(text[:ADDRESS_CHARS_MAX].partition("%")[0])
     except ValueError:

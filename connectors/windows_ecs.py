@@ -151,19 +151,35 @@ def event_of(f: Fields, s: System, beside: dict[str, Any] | None, damaged: bool,
     if not f.get("winlog.user.name", True):
         del f["winlog.user.name"]
     utc = f.get("UtcTime") if kind_name == "sysmon" else None
+    about = kw.get
     return Event(
-        timestamp=time_of(utc, s.times, f, origin),
-        event_module=NAME,
-        event_dataset=dataset,
-        event_category=kind.category,
-        event_type=kind.type,
-        event_action=action,
-        event_outcome=outcome,
-        event_code=None if number is None else str(number),
-        message=message,
-        host_name=computer,
+        time_of(utc, s.times, f, origin),
+        NAME,
+        dataset,
+        kind.category,
+        kind.type,
+        action,
+        outcome,
+        None if number is None else str(number),
+        message,
+        computer,
+        about("user_name"),
+        about("user_domain"),
+        about("source_ip"),
+        about("source_port"),
+        None,
+        about("destination_ip"),
+        about("destination_port"),
+        None,
+        about("network_transport"),
+        about("process_name"),
+        about("process_pid"),
+        about("process_executable"),
+        about("process_command_line"),
+        about("process_parent_name"),
+        about("file_path"),
+        service_name=about("service_name"),
         fields=f,
-        **kw,
     )
 
 
@@ -326,8 +342,13 @@ def _security(number: int | None, kind: Kind, f: Fields, kw: dict[str, Any]) -> 
     if kind.category and kind.category[0] == "authentication":
         kw["service_name"] = "radius" if number in (6272, 6273) else "ad"
         if (station := _word(get("WorkstationName") or get("Workstation") or get("ClientName"))) is not None:
+            station = station.lstrip("\\")
             f["source.domain"] = station
+            if number in (4776, 4777) and (ip := address_of(station)) is not None:
+                kw["source_ip"] = ip
     _security_network(f, kw)
+    if number == 4697 and type(line := get("ServiceFileName")) is str and line:
+        kw["process_command_line"] = line
     if number == 4688:
         _created_process(f, kw)
         return
@@ -579,13 +600,39 @@ def _other(number: int | None, kind: Kind, f: Fields, kw: dict[str, Any]) -> Non
         kw["process_name"] = basename(image)
     if (pid := number_of(get("ProcessId") or get("ProcessID"))) is not None:
         kw["process_pid"] = pid
-    if type(line := get("CommandLine")) is str and line:
+    line = get("ImagePath") if number == 7045 else get("CommandLine")
+    if type(line) is str and line:
         kw["process_command_line"] = line
+    if number == 7045 and (account := _word(get("AccountName"))) is not None:
+        f["user.target.name"] = account
+    if number == 1644:
+        _ldap_search(f, kw)
     path = get("Path") or get("FilePath") or get("TargetFilename")
     if type(path) is str and path:
         kw["file_path"] = path
     if kind.category and "authentication" in kind.category:
         kw["service_name"] = "rdp"
+
+
+_CLIENT = re.compile(r"\[?([0-9A-Fa-f.:]{2,45}?)(?:%\w{1,16})?\]?:(\d{1,5})")
+
+
+def _ldap_search(f: Fields, kw: dict[str, Any]) -> None:
+    """An expensive search of the directory: its values have no names, client and account are told by their shape."""
+    values = f.get("Data")
+    if type(values) is not list or len(values) < 5:
+        return
+    for value in values:
+        client = _CLIENT.fullmatch(value) if type(value) is str else None
+        if client is not None and (ip := address_of(client[1])) is not None:
+            kw["source_ip"], kw["source_port"] = ip, int(client[2])
+            break
+    f["winlog.ldap.base"], f["winlog.ldap.filter"] = values[0], values[1]
+    who = values[-1]
+    if type(who) is str and who.startswith("S-1-"):
+        f["user.id"] = who
+    elif type(who) is str and "\\" in who:
+        _account(who, kw)
 
 
 _FILLS: dict[str, Fill] = {"security": _security, "sysmon": _sysmon, "powershell": _powershell}

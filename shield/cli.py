@@ -10,6 +10,9 @@ from typing import Annotated, Any, NoReturn
 import msgspec
 import typer
 
+from shield import cli_behaviour, cli_tuning
+from shield.cli_rules import rules_app
+
 OK, FINDINGS, USAGE, FAILURE = 0, 1, 2, 3
 DEFAULT_CONFIG = Path("shield.yml")
 PARSE_LINES = 2_000  # read at once from a file; a pipe is answered line by line as it comes
@@ -23,8 +26,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Stadtschild: raw log lines in, explained alerts out.\n\nStart with: shield check shield.yml, then shield run shield.yml",
 )
-rules_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Work on rules.")
 app.add_typer(rules_app, name="rules")
+cli_tuning.add_to(rules_app)
 
 ConfigPath = Annotated[Path, typer.Argument(help="The configuration file.", metavar="CONFIG")]
 ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The configuration file.")]
@@ -468,6 +471,8 @@ def check(config: ConfigPath, json: AsJson = False) -> None:
             elif token.token_file and not Path(token.token_file).is_file():
                 faults.append(f"{config}: source {source.source}: there is no token file {token.token_file}")
     rules = signals.rules
+    for warning in rules.warnings:
+        _err(f"warning: {warning}")
     results = run_tests(rules)
     failed = [r for r in results if not r.passed]
     faults += [f"{r.path}: test `{r.name}` of `{r.title}`: {r.detail}" for r in failed]
@@ -484,31 +489,6 @@ def check(config: ConfigPath, json: AsJson = False) -> None:
             f"{len(loaded.sources)} sources, {len(loaded.sinks)} sinks, {len(rules.rules)} rules, {len(results)} rule tests, {len(faults)} faults"
         )
     raise typer.Exit(FINDINGS if faults else OK)
-
-
-@rules_app.command(
-    name="test",
-    help="Run the tests inside rule files with the production engine." + EXAMPLE + "shield rules test rules/sigma",
-)
-def rules_test(
-    paths: Annotated[list[Path], typer.Argument(help="Rule files or folders.", metavar="PATH...")], json: AsJson = False
-) -> None:
-    from detectors.sigma import RuleSet
-    from detectors.sigma.rule_tests import run_tests
-
-    missing = [p for p in paths if not p.exists()]
-    if missing:
-        fail(f"{missing[0]}: no such file or folder", USAGE)
-    rules = RuleSet.load(paths)
-    results = run_tests(rules)
-    failed = [r for r in results if not r.passed]
-    for result in results if json else failed:
-        if json:
-            typer.echo(_encode(result).decode())
-        else:
-            typer.echo(f"{result.path}: test `{result.name}` of `{result.title}`: {result.detail}")
-    _err(f"{len(results) - len(failed)} of {len(results)} tests of {len(rules.rules)} rules passed")
-    raise typer.Exit(FINDINGS if failed else OK)
 
 
 @app.command(help="Show the product at work on a small town's logs, on this machine, in about a minute.")
@@ -531,6 +511,9 @@ def docs(page: Annotated[str, typer.Argument(help="configuration or parsers")] =
         fail(f"there is no page `{page}`; there are configuration, parsers", USAGE)
     made = docs_page.configuration() if page == "configuration" else docs_page.parsers(ROOT / "tests" / "golden")
     typer.echo(made, nl=False)
+
+
+cli_behaviour.add_to(app)
 
 
 def _reader(config: Path) -> Any:

@@ -18,7 +18,8 @@ import yaml
 from connectors.declared import SUFFIXES as DECLARED
 from connectors.inlet import SourceConfig
 from connectors.parse import UnknownParser, load_parser
-from detectors.behaviour import Learning
+from detectors.behaviour import Inventory, Learning
+from detectors.behaviour.inventory import faults_of
 from shield.broker import EmbeddedConfig, KafkaConfig, Limits
 from shield.guidance import Guidance, Link, PlaybookError, load_playbook
 from shield.sinks import SinkConfig
@@ -83,9 +84,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     rules_cache: str | None = (
         None  # a folder for understood rules: thousands of them start in a second instead of eight
     )
+    rules_reload_s: float = 5.0  # how often rule files are looked at for changes; 0: only on SIGHUP or POST /-/reload
     placeholders: dict[str, list[str]] = {}  # values of %name% in rules with the modifier `expand`
     playbook: str | None = None  # a playbook file; its entries replace those of rules/playbook.yml
     links: tuple[Link, ...] = ()  # shown with every alert, for example to the SIEM's search
+    inventory: Inventory = Inventory()  # networks, names and calendar: here, or the path of a file that holds them
     learning: Learning = Learning()
     learn_until: str | None = None  # events before this time (ISO 8601) only teach
     alerts: Alerting = Alerting()
@@ -139,8 +142,86 @@ def load(path: Path) -> Config:
 
 def parse(text: str, name: str, base: Path | None = None, environment: dict[str, str] | None = None) -> Config:
     faults: list[Fault] = []
-    lines: dict[tuple[Any, ...], int] = {(): 1}
     environment = dict(os.environ) if environment is None else environment
+    raw, fault = _read(text, name, environment, faults)
+    raw = {} if raw is None else raw
+    if not isinstance(raw, dict):
+        raise ConfigError([Fault(name, 1, "a configuration is a mapping: `broker:`, `sources:`, `sinks:` ...")])
+    values = dict(raw)
+    broker_type = (
+        KafkaConfig if isinstance(raw.get("broker"), dict) and raw["broker"].get("use") == "kafka" else EmbeddedConfig
+    )
+    if isinstance(raw.get("broker"), dict) and raw["broker"].get("use", "embedded") not in {"embedded", "kafka"}:
+        fault(("broker", "use"), f"unknown broker `{raw['broker']['use']}`; there are embedded, kafka")
+    if "broker" in values:
+        values["broker"] = _struct(_without_tag(values["broker"], broker_type), broker_type, ("broker",), fault)
+    if isinstance(values.get("inventory"), str):
+        values["inventory"] = _inventory_file(values["inventory"], base, environment, fault, faults)
+    elif isinstance(values.get("inventory"), dict):
+        values["inventory"] = _inventory(values["inventory"], ("inventory",), base, fault)
+    if faults and values.get("inventory", 0) is None:
+        del values["inventory"]  # its faults are told already
+    for key, package in (("sources", "connectors"), ("sinks", "shield.sinks")):
+        if isinstance(values.get(key), list):
+            values[key] = tuple(_component(package, v, (key, i), fault) for i, v in enumerate(values[key]))
+    built: Config | None = _struct(values, Config, (), fault)
+    if not faults and built is not None:
+        built = _relative_to(built, base) if base else built
+        _check_meaning(built, fault)
+    if faults or built is None:
+        raise ConfigError(sorted(faults, key=lambda f: f.line))
+    return built
+
+
+def load_inventory(path: Path) -> Inventory:
+    """Read and check an inventory file. Raises ConfigError with every fault, or OSError."""
+    faults: list[Fault] = []
+    built = _inventory_text(
+        path.read_text(encoding="utf-8"), str(path), path.resolve().parent, dict(os.environ), faults
+    )
+    if faults or built is None:
+        raise ConfigError(sorted(faults, key=lambda f: f.line))
+    return built
+
+
+def _inventory_file(
+    given: str, base: Path | None, env: dict[str, str], fault: Callable[..., None], faults: list[Fault]
+) -> Inventory | None:
+    path = (base or Path()) / Path(given).expanduser()
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        fault(("inventory",), f"{path}: {getattr(error, 'strerror', None) or 'not a text in UTF-8'}")
+        return None
+    return _inventory_text(text, str(path), path.resolve().parent, env, faults)
+
+
+def _inventory_text(text: str, name: str, base: Path, env: dict[str, str], faults: list[Fault]) -> Inventory | None:
+    raw, fault = _read(text, name, env, faults)
+    if raw is not None and not isinstance(raw, dict):
+        faults.append(Fault(name, 1, "an inventory is a mapping: `networks:`, `accounts:`, `holidays:` ..."))
+        return None
+    return _inventory(raw or {}, (), base, fault)
+
+
+def _inventory(
+    value: dict[str, Any], at: tuple[Any, ...], base: Path | None, fault: Callable[..., None]
+) -> Inventory | None:
+    built: Inventory | None = _struct(value, Inventory, at, fault)
+    if built is None:
+        return None
+    if built.geo and base:
+        built = msgspec.structs.replace(built, geo=str(base / Path(built.geo).expanduser()))
+    for place, message in faults_of(built):
+        fault((*at, *place), message)
+    return built
+
+
+def _read(
+    text: str, name: str, env: dict[str, str], faults: list[Fault]
+) -> tuple[Any, Callable[[tuple[Any, ...], str], None]]:
+    """A YAML text as plain values, and how to report a fault at one of its places. Raises ConfigError if it is no YAML."""
+    lines: dict[tuple[Any, ...], int] = {(): 1}
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
@@ -152,27 +233,7 @@ def parse(text: str, name: str, base: Path | None = None, environment: dict[str,
             at = at[:-1]
         faults.append(Fault(name, lines[at], message))
 
-    raw = _plain(node, (), lines, fault, environment) if node else {}
-    if not isinstance(raw, dict):
-        raise ConfigError([Fault(name, 1, "a configuration is a mapping: `broker:`, `sources:`, `sinks:` ...")])
-    values = dict(raw)
-    broker_type = (
-        KafkaConfig if isinstance(raw.get("broker"), dict) and raw["broker"].get("use") == "kafka" else EmbeddedConfig
-    )
-    if isinstance(raw.get("broker"), dict) and raw["broker"].get("use", "embedded") not in {"embedded", "kafka"}:
-        fault(("broker", "use"), f"unknown broker `{raw['broker']['use']}`; there are embedded, kafka")
-    if "broker" in values:
-        values["broker"] = _struct(_without_tag(values["broker"], broker_type), broker_type, ("broker",), fault)
-    for key, package in (("sources", "connectors"), ("sinks", "shield.sinks")):
-        if isinstance(values.get(key), list):
-            values[key] = tuple(_component(package, v, (key, i), fault) for i, v in enumerate(values[key]))
-    built: Config | None = _struct(values, Config, (), fault)
-    if not faults and built is not None:
-        built = _relative_to(built, base) if base else built
-        _check_meaning(built, fault)
-    if faults or built is None:
-        raise ConfigError(sorted(faults, key=lambda f: f.line))
-    return built
+    return (_plain(node, (), lines, fault, env) if node else None), fault
 
 
 def _plain(
@@ -196,10 +257,10 @@ def _plain(
         return result
     if isinstance(node, yaml.SequenceNode):
         return [_plain(child, (*at, i), lines, fault, env) for i, child in enumerate(node.value)]
+    if node.tag.endswith(":timestamp"):  # stays a text: what is no day of the calendar is a fault at its place
+        return node.value
     value = yaml.SafeLoader("").construct_object(node)
-    if isinstance(value, str):
-        return _VARIABLE.sub(lambda m: _variable(m, at, fault, env), value)
-    return value.isoformat() if hasattr(value, "isoformat") else value
+    return _VARIABLE.sub(lambda m: _variable(m, at, fault, env), value) if isinstance(value, str) else value
 
 
 def _variable(match: re.Match[str], at: tuple[Any, ...], fault: Callable[..., None], env: dict[str, str]) -> str:

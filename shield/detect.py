@@ -8,11 +8,13 @@ from collections.abc import Callable
 import structlog
 
 from connectors.parse import AUTO
+from detectors.sigma import RuleSet
 from shield.broker import Batch, Broker, BrokerDown, Change, Fenced, Limits, Out, Partition, Record
 from shield.health import Health
 from shield.metrics import Metrics
 from shield.models import ModelShelf
 from shield.pipeline import RawStage, SignalStage, Tally
+from shield.reload import Reloader
 
 SIGNALS = "signals"
 CRASHED = "crashed the worker"
@@ -38,6 +40,7 @@ class Detect:
         metrics: Metrics,
         health: Health,
         limits: Limits,
+        reloader: Reloader | None = None,
     ) -> None:
         self._broker = broker
         self._raw = raw
@@ -47,6 +50,7 @@ class Detect:
         self._health = health
         health.wait_for("partitions", "none assigned yet")
         self._limits = limits
+        self._reloader = reloader
         self._held: set[Partition] = set()
         self._ticked = self._looked = self._lag_seen = self._tidied = 0.0
         self._evicted: dict[str, int] = {}
@@ -79,6 +83,8 @@ class Detect:
     def turn(self, now: float) -> Batch:
         """Poll, process, commit."""
         metrics = self._metrics
+        if self._reloader is not None and (rules := self._reloader.turn(now)) is not None:
+            self._take_rules(rules)
         with metrics.phase("poll"):
             batch = self._broker.poll(self._limits)
         self._assign(batch)
@@ -103,6 +109,13 @@ class Detect:
                 self._broker.commit(batch, outbox, changes)
             self._count(tally, now)
         return batch
+
+    def _take_rules(self, rules: RuleSet) -> None:
+        self._raw.take_rules(rules)
+        self._signals.take_rules(rules)
+        if not gc.isenabled():  # as `run` did: what reading the rules left behind goes, they themselves stay
+            gc.collect()
+            gc.freeze()
 
     def _count(self, tally: Tally, now: float) -> None:
         """Metrics, once per batch."""

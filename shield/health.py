@@ -1,4 +1,5 @@
-"""A small HTTP server beside the working loop: /metrics for Prometheus, /healthz and /readyz for Kubernetes.
+"""A small HTTP server beside the working loop: /metrics for Prometheus, /healthz and /readyz for Kubernetes,
+and, where rules are at work, POST /-/reload as Prometheus has it.
 
 It runs in threads of its own, so it answers while a batch is being worked on, and says so when the loop stands still.
 """
@@ -9,14 +10,23 @@ import threading
 import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, Protocol
 
+import msgspec
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 CONNECTIONS_MAX = 16
 REQUEST_S = 10.0  # a connection is cut after this, however slowly it speaks
+RELOAD_S = 8.0  # a reload that takes longer is answered with 202 and goes on
 _JSON = "application/json; charset=utf-8"
+
+
+class Reloaded(Protocol):
+    """What came of a reload, within the seconds that its caller waits."""
+
+    @property
+    def outcome(self) -> str: ...
 
 
 class Health:
@@ -34,6 +44,7 @@ class Health:
         self._turned = clock()
         self._waiting = dict(waiting or {})
         self._lock = threading.Lock()
+        self.reload: Callable[[float], Reloaded | None] | None = None  # where there is something to reload
 
     def turned(self) -> None:
         """The loop has come around once more."""
@@ -132,6 +143,19 @@ def _server(health: Health, registry: CollectorRegistry, host: str, port: int) -
 
         def do_HEAD(self) -> None:
             self.do_GET()
+
+        def do_POST(self) -> None:
+            if self.path != "/-/reload":
+                self._answer(501, _JSON, b'{"error":"the only thing to post is /-/reload"}')
+                return
+            if health.reload is None:
+                self._answer(404, _JSON, b'{"error":"there is nothing to reload in this role"}')
+                return
+            found = health.reload(RELOAD_S)
+            if found is None:
+                self._answer(202, _JSON, b'{"outcome":"running"}')
+            else:
+                self._answer(200 if found.outcome == "loaded" else 500, _JSON, msgspec.json.encode(found))
 
         def _answer(self, status: int, content_type: str, body: bytes) -> None:
             self.send_response(status)

@@ -37,6 +37,10 @@ class Entries(Generic[V]):
     def __len__(self) -> int:
         return len(self._live)
 
+    def bound(self, entries_max: int, idle_max_s: float) -> None:
+        """Other limits from the next write on: a rule was changed while the worker runs."""
+        self._entries_max, self._idle_max_s = entries_max, idle_max_s
+
     def get(self, key: str) -> V | None:
         held = self._live.get(key)
         if held is None:
@@ -96,6 +100,8 @@ class TenantStore:
         if found is None:
             prefix = f"{self.tenant}{SEPARATOR}{name}{SEPARATOR}"
             found = self.tables[name] = Entries(prefix, kind, entries_max, idle_max_s, self._stored.pop(name, {}))
+        else:
+            found.bound(entries_max, idle_max_s)
         return found
 
     def changes(self) -> Iterator[tuple[str, bytes | None]]:

@@ -77,6 +77,12 @@ class Metrics:
         self._event_lag = histogram("event_lag_seconds", "From an event's time to its processing.", LAG_BUCKETS_S)
         # detection
         self._matches = counter("rule_matches", "Events that matched a rule.", "rule")
+        self._rules = gauge("rules_loaded", "Rules and correlations in use.")
+        self._staged = gauge("rules_staged", "Rules in use that are in staging: counted, without alerts.")
+        self._reload = counter("rules_reload", "Reloads of the rules.", "outcome")
+        for outcome in ("loaded", "refused"):
+            self._reload.labels(outcome)
+        self._reload_last = gauge("rules_reload_timestamp_seconds", "When the rules in use were loaded.")
         self._observations = counter("observations", "Observations worth noting.", "family")
         self._created = counter("alerts_created", "Alerts opened.", "detector", "severity")
         self._updated = counter("alerts_updated", "Revisions of open alerts.")
@@ -154,6 +160,15 @@ class Metrics:
     def matched(self, counts: Mapping[str, int]) -> None:
         for rule, amount in counts.items():
             self._matches.labels(*self.bounded("rule", rule)).inc(amount)
+
+    def rules(self, loaded: int, staged: int, at: float) -> None:
+        """A rule set is in use from now on."""
+        self._rules.set(loaded)
+        self._staged.set(staged)
+        self._reload_last.set(at)
+
+    def reloaded(self, outcome: str) -> None:
+        self._reload.labels(outcome).inc()
 
     def observed(self, counts: Mapping[str, int]) -> None:
         for family, amount in counts.items():

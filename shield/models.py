@@ -78,7 +78,7 @@ def thresholds(history: Sequence[Feature], models: Models, config: Config) -> Th
     for (tenant, name), others in sorted(links.items()):
         if len(others) > config.alerts.hub_links_max:
             hubs[tenant].append(name)
-    begins = {t: sorted(seen)[min(models.warmup_of(len(seen)), len(seen) - 1)] for t, seen in days.items()}
+    begins = {t: sorted(seen)[min(config.learning.warmup_days, len(seen) - 1)] for t, seen in days.items()}
     observed: dict[str, list[Observation]] = defaultdict(list)
     for feature in history:
         if feature.day < begins[feature.tenant] or not feature.key or feature.detector.endswith(HOURS):

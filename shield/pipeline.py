@@ -26,6 +26,7 @@ from shield.keyed import PartitionState, TenantStore
 FUTURE_S = 300.0  # an event further ahead of its arrival does not move the watermark
 SIGNAL_BYTES_MAX = 400_000  # of one signals record
 DAY_S = 86_400
+STAGED = "staging:"  # before the rule id: the family of hits of rules in staging in the learning history
 
 _pack = msgspec.msgpack.Encoder().encode
 _facts_of = msgspec.msgpack.Decoder(list[Fact]).decode
@@ -150,6 +151,9 @@ class RawStage:
         self._behaviour = behaviour
         self._readers: dict[tuple[str, str], Reader] = {}
         self._clocks: dict[Partition, dict[str, TenantClock]] = {}
+
+    def take_rules(self, rules: RuleSet) -> None:
+        self._rules = rules
 
     def gain(self, partition: Partition, changelog: Mapping[bytes, bytes]) -> None:
         self._clocks[partition] = {
@@ -286,6 +290,10 @@ class SignalStage:
         self.thresholds: dict[str, float] = {}
         self.hubs: dict[str, frozenset[str]] = {}
 
+    def take_rules(self, rules: RuleSet) -> None:
+        """State is kept by rule, so what is unchanged goes on where it was."""
+        self.rules = rules
+
     def take_models(self, models: Models) -> None:
         self.behaviour.models = models
 
@@ -419,10 +427,8 @@ class Tenant:
 
     def _alerts_directly(self, fact: Fact) -> bool:
         stage = self._stage
-        return (
-            fact.last >= stage.learn_until
-            and stage.rules.rules[fact.detector].level in stage.config.alerts.direct_levels
-        )
+        rule = stage.rules.rules[fact.detector]
+        return fact.last >= stage.learn_until and rule.level in stage.config.alerts.direct_levels and not rule.staged
 
     def close(self, tally: Tally) -> list[Sent]:
         newest = max(self._steps, default=None)
@@ -493,9 +499,10 @@ class Tenant:
                 continue
             seen.put(key, day, fact.first)
             rule = rules[fact.detector]
-            features.append(
-                Feature(self.name, rule.id, fact.key, day, fact.first, (1.0,), f"rule:{rule.id}", fact.entities)
-            )
+            family = f"{STAGED if rule.staged else 'rule:'}{rule.id}"
+            features.append(Feature(self.name, rule.id, fact.key, day, fact.first, (1.0,), family, fact.entities))
+            if rule.staged:
+                continue
             rate = models.rate(rule.id, (1.0,)) if models else None
             observations.append(observation_of_hit(rule, finding_of_hit(fact, rule), rate, self.name))
         return observations

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from shield.metrics import Metrics
 from shield.models import ModelShelf, learning_history, records, signing_key, train
 from shield.pending import group
 from shield.pipeline import RawStage, SignalStage
+from shield.reload import Reloader, marks
 from shield.sinks import SinkConfig, open_sink
 
 DETECT_GROUP = "detect"
@@ -55,11 +57,16 @@ def speak(*, json: bool | None = None, quiet: bool = False) -> None:
     )
 
 
+def load_rules(config: Config) -> RuleSet:
+    """The rules of a configuration; its filters must say who answers for them, why, and until when. Raises RuleFaults."""
+    cache = Path(config.rules_cache) if config.rules_cache else None
+    return RuleSet.load(config.rule_paths, expansions=config.placeholders, cache=cache, owned=True)
+
+
 def stages(config: Config, *, future_s: float | None = None) -> tuple[RawStage, SignalStage]:
     """Both halves of the pipeline. Raises RuleFaults or ProfileError when rules or profiles are wrong."""
-    cache = Path(config.rules_cache) if config.rules_cache else None
-    rules = RuleSet.load(config.rule_paths, expansions=config.placeholders, cache=cache)
-    behaviour = Behaviour.load(config.profile_paths, None, learning=config.learning)
+    rules = load_rules(config)
+    behaviour = Behaviour.load(config.profile_paths, None, inventory=config.inventory, learning=config.learning)
     learn_until = instant(config.learn_until) if config.learn_until else None
     raw = (
         RawStage(config, rules, behaviour)
@@ -79,12 +86,27 @@ def run_ingest(config: Config, worker: str) -> bool:
 
 def run_detect(config: Config, worker: str) -> None:
     with ExitStack() as stack:
+        before = marks(config.rule_paths)
         raw, signals = stages(config)
+        for warning in signals.rules.warnings:
+            log.warning("rules", warning=str(warning))
         topics = [RAW, SIGNALS, *(s.foreign for s in config.sources if hasattr(s, "foreign"))]
         broker = _broker(stack, config, DETECT_GROUP, worker, topics)
         metrics, health = _observed(stack, config, config.metrics.detect)
+        reloader = Reloader(
+            partial(load_rules, config),
+            config.rule_paths,
+            signals.rules,
+            metrics,
+            every_s=config.rules_reload_s,
+            since=before,
+        )
+        stack.callback(reloader.close)
+        health.reload = reloader.reload
+        signal.signal(signal.SIGHUP, lambda *_: reloader.ask())
         stop = _stop_signal()
-        Detect(broker, raw, signals, ModelShelf(signing_key(config)), metrics, health, config.batch).run(stop)
+        shelf = ModelShelf(signing_key(config))
+        Detect(broker, raw, signals, shelf, metrics, health, config.batch, reloader).run(stop)
 
 
 def run_deliver(config: Config, worker: str, sink: SinkConfig) -> None:
@@ -115,13 +137,18 @@ def run_train(config: Config) -> dict[str, Any]:
 
 
 def supervise(config: Config, path: str) -> int:
-    """Run all roles as processes; restart what ends, with capped backoff; stop them all on SIGTERM or SIGINT."""
+    """Run all roles as processes; restart what ends, with capped backoff; stop them all on SIGTERM or SIGINT.
+
+    SIGHUP is handed on to where rules are at work.
+    """
     commands = {
         "ingest": ["ingest", path],
         "detect": ["detect", path],
         **{f"deliver.{sink.name}": ["deliver", path, "--sink", sink.name] for sink in config.sinks},
     }
     stop = _stop_signal()
+    reloads: list[int] = []
+    signal.signal(signal.SIGHUP, lambda received, _: reloads.append(received))
     rng = random.Random()  # noqa: S311 - spreads restarts, protects nothing
     running: dict[str, subprocess.Popen[bytes]] = {}
     due = dict.fromkeys(commands, 0.0)
@@ -130,6 +157,9 @@ def supervise(config: Config, path: str) -> int:
     try:
         while not stop():
             now = time.monotonic()
+            if reloads and "detect" in running:
+                reloads.clear()
+                running["detect"].send_signal(signal.SIGHUP)
             for name, arguments in commands.items():
                 process = running.get(name)
                 if process is None and now >= due[name]:

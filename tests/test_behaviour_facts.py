@@ -13,7 +13,9 @@ from detectors.behaviour.folding import merged
 from detectors.behaviour.profiles import load_profiles
 from detectors.facts import Evidence, Fact, Located
 
-PROFILES = [Path(__file__).parent.parent / "rules" / "profiles"]
+SHIPPED = Path(__file__).parent.parent / "rules" / "profiles"
+FEW = ("address_hours", "host_process", "logon_failures", "network_spread", "outbound_volume")
+PROFILES = [SHIPPED / f"{name}.yml" for name in FEW]
 NOW = 1_790_000_000.0
 
 
@@ -70,7 +72,7 @@ def test_equal_facts_of_a_minute_are_one_with_count_sum_and_the_earliest_line() 
     ]
     assert found[0].evidence[0].offset == 1
     assert found[0].entities == (("address", "10.1.4.23"), ("address", "203.0.113.9"))
-    assert sorted(lines.built) == [1, 1, 3, 3], "one line per fact: volume and spread"
+    assert sorted(lines.built) == [1, 3], "the line of an event is looked up once, however many profiles show it"
 
 
 def test_a_late_fact_keeps_its_minute_and_joins_the_step_of_the_watermark() -> None:
@@ -89,12 +91,12 @@ def test_selection() -> None:
     assert set(facts(traffic(source_ip="198.51.100.1"))) == set(), "not from the inside"
     assert set(facts(traffic(source_ip=None))) == set()
     assert set(facts(logon("failure"))) == {"logon_failures"}
-    assert set(facts(logon("success"))) == {"logon_source"}
+    assert set(facts(logon("success"))) == set()
     assert set(facts(logon("unknown"))) == set()
-    process = logon("success", event_category=("process",), host_name="PC-7", process_name="Tool.EXE")
+    process = logon("success", event_category=("process",), event_type=("start",), host_name="PC-7", process_name="Tool.EXE")
     assert facts(process)["host_process"].key == "pc-7"
     assert facts(process)["host_process"].item == "tool.exe"
-    assert facts(logon("success"))["logon_source"].key == "anna"
+    assert facts(logon("failure"))["logon_failures"].item == "anna"
     assert facts(traffic())["network_spread"].item == "203.0.113.9\x1f443"
     mapped = traffic(source_ip="::ffff:10.1.4.23", destination_ip="2001:db8::1")
     assert set(facts(mapped)) == {"outbound_volume", "network_spread"}
@@ -209,8 +211,11 @@ def test_texts_do_not_change_what_was_learned_and_readings_do(tmp_path: Path) ->
 
 
 def test_every_shipped_profile_speaks_both_languages_and_names_benign_look_alikes() -> None:
-    for profile in load_profiles(PROFILES).values():
-        assert profile.benign.de
+    for profile in load_profiles([SHIPPED]).values():
+        if profile.family == "lists":  # says nothing, others read it
+            assert profile.link or profile.remember
+            continue
+        assert profile.benign.de, profile.id
         assert len(profile.benign.de) == len(profile.benign.en)
         assert profile.attack
         assert profile.title != profile.title_de

@@ -85,6 +85,18 @@ CASES: list[tuple[str, dict[str, Any]]] = [
             "message": "hello",
         },
     ),
+    ("2026 Nov 24 05:00:00 sw-1 %ETHPORT-5-IF_UP: x", {"host": "sw-1", "message": "%ETHPORT-5-IF_UP: x"}),
+    (
+        "<189>: 2026 Nov 24 05:00:00.5 CET: %ETHPORT-5-IF_UP: x",
+        {"timestamp": FIVE - 3599.5, "host": None, "severity": 5, "message": "%ETHPORT-5-IF_UP: x"},
+    ),
+    ("2026-11-24T05:00:00Z app[7]: x y", {"host": None, "app": "app", "pid": 7, "message": "x y"}),
+    ("<30>Nov 24 05:00:00 app: x", {"host": None, "app": "app", "severity": 6, "message": "x"}),
+    ("2026-11-24T05:00:00Z WARN Pool: x", {"host": None, "message": "WARN Pool: x"}),
+    ("2026-11-24T05:00:00Z 2037 worker-3 up", {"host": None, "app": None, "message": "2037 worker-3 up"}),
+    ("2026-11-24 05:00:00 backup finished", {"host": None, "message": "backup finished"}),
+    ("2026-11-24 05:00:00 srv app[7]: x", {"host": "srv", "app": "app", "pid": 7, "message": "x"}),
+    ("2026-11-24T05:00:00Z lb-1 192.0.2.7:60002 10.0.0.1:8200 -", {"host": "lb-1", "app": None}),
     ("<34>1 - - su - - - no", {"timestamp": None, "host": None, "app": "su", "structured": None, "message": "no"}),
     ("1 2026-11-24T05:00:00Z fw RT_FLOW - RT_X - m", {"host": "fw", "app": "RT_FLOW", "msgid": "RT_X", "message": "m"}),
 ]

@@ -9,6 +9,7 @@ from typing import Any
 from connectors.clock import MONTHS, from_iso
 from connectors.envelope import peel
 from connectors.events import Event, Origin, ParseError
+from connectors.values import whole_number
 
 NAME = "asterisk"
 HEAD_CHARS_MAX = 512  # a syslog header
@@ -84,13 +85,13 @@ def _event(at: float, host: str | None, level: str, pid: int | None, call: str |
     kind, action, outcome, user, source, port = "log", None, None, None, None, None
     category: tuple[str, ...] = ()
     types: tuple[str, ...] = ("info",)
-    if (failed := _REGISTRATION.search(message, 0, 2048)) is not None:
+    if " failed for '" in message and (failed := _REGISTRATION.search(message, 0, 2048)) is not None:
         kind, category, types, action, outcome = "auth", ("authentication",), ("start",), "registration", "failure"
         account = _SIP_USER.search(failed[1])
         user = account[1] if account is not None else None
         source, port = _end(failed[2])
         fields["event.reason"] = failed[3]
-    elif (refused := _CALL.search(message, 0, 2048)) is not None:
+    elif "Call from '" in message and (refused := _CALL.search(message, 0, 2048)) is not None:
         kind, category, types, action, outcome = "call", ("network",), ("connection", "denied"), "call", "failure"
         user, source, port = refused[1] or None, _address(refused[2]), _port(refused[3])
         fields["extension"] = refused[4]
@@ -98,8 +99,8 @@ def _event(at: float, host: str | None, level: str, pid: int | None, call: str |
         kind, category, types, action, outcome = "auth", ("authentication",), ("start",), "logon", "failure"
         source, user = _address(host_failed[1] or ""), host_failed[2] or host_failed[3]
     return Event(
-        timestamp=at,
-        event_module=NAME,
+        at,
+        NAME,
         event_dataset=f"{NAME}.{kind}",
         event_category=category,
         event_type=types,
@@ -131,15 +132,16 @@ def _security(at: float, host: str | None, pid: int | None, message: str, fields
     if (local := _REMOTE.fullmatch(get("LocalAddress", ""))) is not None:
         destination, destination_port = _address(local[2]), _port(local[3])
     return Event(
-        timestamp=at,
-        event_module=NAME,
-        event_dataset=f"{NAME}.{'auth' if logon else 'security'}",
-        event_category=("authentication",) if logon else ("network",),
-        event_type=("start",) if logon else ("connection", "denied") if action in _FAILURES else ("info",),
-        event_action=action,
-        event_outcome="failure" if action in _FAILURES else "success" if action == "SuccessfulAuth" else None,
-        message=message,
-        host_name=host,
+        at,
+        NAME,
+        f"{NAME}.{'auth' if logon else 'security'}",
+        ("authentication",) if logon else ("network",),
+        ("start",) if logon else ("connection", "denied") if action in _FAILURES else ("info",),
+        action,
+        "failure" if action in _FAILURES else "success" if action == "SuccessfulAuth" else None,
+        None,
+        message,
+        host,
         user_name=get("AccountID") or None,
         source_ip=source,
         source_port=source_port,
@@ -173,8 +175,8 @@ def _end(text: str) -> tuple[str | None, int | None]:
 
 
 def _port(text: str) -> int | None:
-    number = int(text) if text.isascii() and text.isdigit() and len(text) <= 5 else 0
-    return number if 0 < number < 65_536 else None
+    number = whole_number(text)
+    return number if number is not None and 0 < number < 65_536 else None
 
 
 @lru_cache(maxsize=65_536)

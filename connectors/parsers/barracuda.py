@@ -23,7 +23,7 @@ KEYS_MAX = 256  # of one JSON object
 ACTION_MAX = 32  # characters of an action
 _ORIGINS = frozenset(("LIN", "LOUT", "LB", "FWD", "IFWD", "PRX", "IPRX", "PXY", "IPXY", "TAP", "MUX", "IMUX"))
 _QUALIFIERS = frozenset(("Session", "Local", "Remote"))
-_STAMP = re.compile(r"(\d{4}) (\d\d) (\d\d) (\d\d:\d\d:\d\d)(?: \S{1,32})?? ([+-]\d\d:\d\d) ")
+_STAMP = re.compile(r"(\d\d\d\d) (\d\d) (\d\d) (\d\d:\d\d:\d\d)(?: \S{1,32})?? ([+-]\d\d:\d\d) ")
 _LEVEL = re.compile(r"\b(Panic|Fatal|Error|Warning|Security|Notice|Info|Internal|Debug)\b")
 _PROGRAM = re.compile(r"(?:^|[ >/\\])((?:box|srv)_[\w.-]{1,64}|[\w-]{1,32}/(?:box|srv)_[\w.-]{1,64})(?:\[\d{1,10}\])?:")
 _ORDER = (
@@ -42,11 +42,14 @@ _USER = re.compile(
     r"\b(?:[Ll]ogin (?=\S{1,128} from )|(?:[Uu]ser(?:name)?|[Ll]ogin|[Aa]dmin(?:istrator)?)(?: name)? ?[=:] ?['\"]?"
     r"|[Uu]ser ['\"]?(?!(?:is|was|from|for|with|not|log\w*|auth\w*|fail\w*)\b))([A-Za-z0-9][\w.@\\-]{0,127})"
 )
-_LOGON = re.compile(r"\b(?:log[io]n|authenticat|access)", re.IGNORECASE)
-_FAILED = re.compile(r"fail|denied|deny|reject|invalid|wrong|refused|not allowed|unsuccessful|blocked", re.IGNORECASE)
-_SUCCEEDED = re.compile(
-    r"success|accepted|granted|allowed|authenticated|logged in|login from|established", re.IGNORECASE
+_LOGON = re.compile(r"\b(?:log[io]n|authenticat|access)")
+# Words in small letters; looking for each is faster than one pattern for all.
+_USER_WORDS = ("user", "login", "admin")
+_LOGON_WORDS = ("login", "logon", "authenticat", "access")
+_FAILED = (
+    *("fail", "denied", "deny", "reject", "invalid", "wrong", "refused", "not allowed", "unsuccessful", "blocked"),
 )
+_SUCCEEDED = ("success", "accepted", "granted", "allowed", "authenticated", "logged in", "login from", "established")
 
 _ABSENT = {"", "-", "n/a"}
 _NETWORK = ("network",)
@@ -265,12 +268,17 @@ def _service(program: re.Match[str], text: str, origin: Origin) -> Event:
     types: tuple[str, ...] = ("info",)
     action = outcome = service = None
     peer = _PEER.search(message, 0, 1024) or _SOMEWHERE.search(message, 0, 1024)
-    user = _USER.search(message, 0, 1024)
+    low = message[:1024].lower()
+    user = _USER.search(message, 0, 1024) if _has(low, _USER_WORDS) else None
     if (threat := _THREAT.search(message, 0, 512)) is not None:
         return _threat(threat, message, fields, envelope, origin, text)
-    if _LOGON.search(message, 0, 1024) is not None and (vpn or "auth" in name.lower() or user is not None):
-        failed = _FAILED.search(message, 0, 1024) is not None
-        if failed or _SUCCEEDED.search(message, 0, 1024) is not None:
+    if (
+        _has(low, _LOGON_WORDS)
+        and _LOGON.search(low) is not None
+        and (vpn or "auth" in name.lower() or user is not None)
+    ):
+        failed = _has(low, _FAILED)
+        if failed or _has(low, _SUCCEEDED):
             category, types = ("authentication",), ("start",)
             outcome = "failure" if failed else "success"
             action = "login-failed" if failed else "logged-in"
@@ -294,6 +302,13 @@ def _service(program: re.Match[str], text: str, origin: Origin) -> Event:
     )
 
 
+def _has(text: str, words: tuple[str, ...]) -> bool:
+    for word in words:  # noqa: SIM110  # a generator costs more than what it asks
+        if word in text:
+            return True
+    return False
+
+
 def _threat(
     threat: re.Match[str], message: str, fields: dict[str, Any], envelope: Envelope, origin: Origin, text: str
 ) -> Event:
@@ -311,8 +326,8 @@ def _threat(
         fields["event.severity"] = int(severity)
     known = _CATEGORIES.get(kind.lower())
     return Event(
-        timestamp=_moment(text, len(text), envelope, origin),
-        event_module=NAME,
+        _moment(text, len(text), envelope, origin),
+        NAME,
         event_dataset="barracuda.threat",
         event_category=_NETWORK if known is None else (known, "network"),
         event_type=("denied",) if action in _DENYING else ("allowed",),

@@ -266,10 +266,10 @@ def _other(said: str, at: float, host: str | None, pid: int | None, message: str
     asking = _ASKING_CLIENT.search(said)
     peer = far if inbound else asking
     return Event(
-        timestamp=at,
-        event_module=NAME,
-        event_dataset=f"bind.{dataset}",
-        event_category=_NETWORK if dataset != "general" else (),
+        at,
+        NAME,
+        f"bind.{dataset}",
+        _NETWORK if dataset != "general" else (),
         event_type=_INFO,
         event_action=action,
         event_outcome=outcome,

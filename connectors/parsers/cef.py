@@ -19,7 +19,7 @@ NAME = "cef"
 REMEMBERED_MAX = 4096  # names and actions of events whose meaning is kept
 _HEADER_PARTS = 7  # version to severity; what follows the seventh bar is the extension
 # A key stands behind a blank and before an equals sign that is not escaped; blanks are allowed within values.
-_KEY = re.compile(r"(?:^|\s)([A-Za-z_][\w.\-\[\]]*+)=")
+_KEY = re.compile(r"\s([A-Za-z_][\w.\-\[\]]*+)=")
 _PLAIN_KEY = re.compile(r"[A-Za-z_][\w.\-\[\]]*+")
 _BARE = re.compile(r"[01]\|[^|]{1,100}\|")
 _BAR = re.compile(r"(?<!\\)(?:\\\\)*+\|")
@@ -190,7 +190,7 @@ def _fields(log: dict[str, Any], header: list[str], labelled: bool) -> dict[str,
 
 
 def _pairs(extension: str) -> dict[str, Any]:
-    found = _KEY.split(extension)
+    found = _KEY.split(" " + extension)
     return dict(zip(found[1::2], found[2::2], strict=True))
 
 

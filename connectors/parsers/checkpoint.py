@@ -14,6 +14,7 @@ from connectors import tolerant_json
 from connectors.clock import MONTHS, from_epoch, from_iso
 from connectors.envelope import peel
 from connectors.events import Event, Lazy, Origin, ParseError
+from connectors.keyvalue import pairs
 from connectors.parsers import cef, leef
 from connectors.values import TRANSPORTS, whole_number
 
@@ -140,6 +141,8 @@ _COUNTS = {
 def sniff(text: str) -> bool:
     if text[:1] == "{":
         return '"loguid":' in text and '"origin' in text and '"full_log"' not in text
+    if 'product="VPN-1 & FireWall-1"' in text and 'src="' in text:
+        return "CEF:" not in text[:HEAD_CHARS_MAX]
     return "CEF:" not in text[:HEAD_CHARS_MAX] and _TOLD.search(text, 0, HEAD_CHARS_MAX) is not None
 
 
@@ -153,7 +156,10 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
                     for event in other.parse(text, origin)
                 ]
         raise ParseError("no Check Point log: no list of keys and values with an action, product, origin or loguid")
-    head = _HEAD.search(text, 0, HEAD_CHARS_MAX)
+    dash = text.find("-", 0, HEAD_CHARS_MAX)  # mostly the first is that of the date
+    head = None
+    if dash >= 0:
+        head = _HEAD.match(text, max(dash - len(" 2026"), 0)) or _HEAD.search(text, 0, HEAD_CHARS_MAX)
     if head is not None:
         host: str | None = head[4]
     else:
@@ -190,6 +196,10 @@ def _log(text: str) -> dict[str, str] | None:
         log = dict(_COLONS.findall(text, old.end()))
         log |= {"time": old[1], "action": old[2], "orig": old[3], "ifname": old[5]}
         log["ifdir"] = "inbound" if old[4] == ">" else "outbound"
+    elif 'product="' in text:  # what log exporters of before R80 write
+        log = pairs(text, 0)
+        if "Action" in log:
+            log["action"] = log.pop("Action")
     elif ";" in text:
         log = dict(_SEMICOLONS.findall(text))
     if (

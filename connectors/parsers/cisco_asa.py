@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from connectors.envelope import ZONES_H, Envelope, peel
 from connectors.events import Event, Origin, ParseError
-from connectors.values import TRANSPORTS, is_address
+from connectors.values import TRANSPORTS, is_address, whole_number
 
 NAME = "cisco_asa"
 
@@ -384,7 +384,7 @@ def generally(text: str, origin: Origin, module: str = NAME) -> Sequence[Event]:
         if user in _NO_USER:
             user = None
     if (total := get("bytes")) is not None:
-        fields["network.bytes"] = number(total)
+        fields["network.bytes"] = whole_number(total)
     if (duration := get("duration")) is not None and (seconds := _seconds(duration)) is not None:
         fields["event.duration"] = seconds * 1_000_000_000
     url = get("url")
@@ -396,29 +396,32 @@ def generally(text: str, origin: Origin, module: str = NAME) -> Sequence[Event]:
         service = _SERVICES.get(dport.lower(), service)
     return (
         Event(
-            timestamp=timestamp,
-            event_module=module,
-            event_dataset=f"{module}.{kind.dataset}",
-            event_category=kind.category,
-            event_type=kind.types,
-            event_action=kind.action,
-            event_outcome=_IKE_FAMILY.get(code, kind.outcome),
-            event_code=code,
-            message=body,
-            host_name=envelope.host,
-            user_name=user,
-            source_ip=source,
-            source_port=_port(sport),
-            source_bytes=number(get("received")),  # of a VPN client, which is the source here
-            destination_ip=destination,
-            destination_port=_port(dport),
-            destination_bytes=number(get("sent")),
-            network_transport=None if proto is None else transport_of(proto),
-            process_name=envelope.app,
-            process_pid=envelope.pid,
-            process_command_line=get("command"),
-            file_path=get("file"),
-            url_path=None if url is None else path_of(url),
+            timestamp,
+            module,
+            f"{module}.{kind.dataset}",
+            kind.category,
+            kind.types,
+            kind.action,
+            _IKE_FAMILY.get(code, kind.outcome),
+            code,
+            body,
+            envelope.host,
+            user,
+            None,
+            source,
+            _port(sport),
+            whole_number(get("received")),  # of a VPN client, which is the source here
+            destination,
+            _port(dport),
+            whole_number(get("sent")),
+            None if proto is None else transport_of(proto),
+            envelope.app,
+            envelope.pid,
+            None,
+            get("command"),
+            None,
+            get("file"),
+            None if url is None else path_of(url),
             service_name=service,
             fields=fields,
         ),
@@ -459,12 +462,12 @@ def _usual(
     if host is not None:
         fields["observer.hostname"] = host
     return Event(
-        timestamp=origin.received if envelope.timestamp is None else envelope.timestamp,
-        event_module=module,
-        event_dataset=f"{module}.{kind.dataset}",
-        event_category=kind.category,
-        event_type=kind.types,
-        event_action=kind.action,
+        origin.received if envelope.timestamp is None else envelope.timestamp,
+        module,
+        f"{module}.{kind.dataset}",
+        kind.category,
+        kind.types,
+        kind.action,
         event_outcome=kind.outcome,
         event_code=text[at + 7 : at + 13],
         message=text[at + 15 :],
@@ -586,18 +589,11 @@ def _untagged(envelope: Envelope) -> Sequence[Event]:
     )
 
 
-def number(text: str | None) -> int | None:
-    """A whole number that fits into 64 bits."""
-    if text is None or not text.isascii() or not text.isdigit() or len(text) > 18:
-        return None
-    return int(text)
-
-
 def _port(text: str | None) -> int | None:
     """A port by number, or by the name that the device shows for it."""
     if text is None:
         return None
-    return number(text) if text[0].isdigit() else _PORTS.get(text.lower())
+    return whole_number(text) if text[0].isdigit() else _PORTS.get(text.lower())
 
 
 @lru_cache(maxsize=256)

@@ -13,7 +13,7 @@ import msgspec
 from connectors.envelope import Envelope
 from connectors.events import Event, Lazy, Origin, ParseError
 from connectors.parsers import cisco_asa
-from connectors.values import is_address
+from connectors.values import is_address, whole_number
 
 NAME = "cisco_ftd"
 
@@ -28,7 +28,25 @@ _AUDIT = re.compile(
     re.DOTALL,
 )
 _AUDIT_SEEN = re.compile(
-    r"[\w.-]{1,64}(?:\[\d{1,10}\])?: [\w.-]{1,255}: [^\s@,]{1,256}@(?:[0-9A-Fa-f.:]{3,45}|localhost|Default User IP), [^,]*, "
+    r"[\w.-]{1,64}(?:\[\d{1,10}\])?: [\w.-]{1,255}: [^\s@,]{1,256}@(?:[0-9A-Fa-f.:]{3,45}|localhost|Default User IP), [^,]*(?:, | > )"
+)
+# Alerts of Firepower before FTD: `SFIMS: [...][...] Connection Type: Start, ... {TCP} 192.0.2.7:51022 -> 10.20.3.7:443`.
+_SFIMS = re.compile(r"(?:^|[ >:/])SFIMS(?:\[\d{1,10}\])?: ")
+_SFIMS_ENDS = re.compile(
+    r"\{([\w-]{1,16})\} ([0-9A-Fa-f.]{2,15}|[0-9A-Fa-f:]{2,39}?)(?::(\d{1,5}))? ?-> ?"
+    r"([0-9A-Fa-f.]{2,15}|[0-9A-Fa-f:]{2,39}?)(?::(\d{1,5}))?(?![\w.:])"
+)
+_SFIMS_RULE = re.compile(r'\[(\d{1,10}):(\d{1,10}):(\d{1,10})\] \\?"([^"\\]{1,512})')
+_SFIMS_ASIDE = re.compile(r"\[(Impact|Classification|Priority): ([^\]]{0,128})\]")
+_SFIMS_NAMES = (
+    ("Firewall Rule Name", "rule.name"),
+    ("Application Protocol", "network.protocol"),
+    ("Client", "network.application"),
+    ("Web App", "network.application"),
+    ("Interface Ingress", "observer.ingress.interface.name"),
+    ("Interface Egress", "observer.egress.interface.name"),
+    ("Security Zone Ingress", "observer.ingress.zone"),
+    ("Security Zone Egress", "observer.egress.zone"),
 )
 _ODD_PRIORITY = re.compile(r"<\d{1,3}\.\d>")  # the management centre's own spelling: <14.2>
 _LOGON_DEED = re.compile(r"Log ?(in|out)\b.{0,40}?(Success|Fail|$)", re.IGNORECASE)
@@ -99,6 +117,8 @@ def sniff(text: str) -> bool:
         return tag[1] in cisco_asa.FIREPOWER
     if ("SrcIP: " in text and "DstIP: " in text) or ("HTTPResponse: " in text and "Message: " in text):
         return _FIRST_KEY.search(text, 0, 2 * HEAD_CHARS_MAX) is not None
+    if "SFIMS" in text and _SFIMS.search(text, 0, HEAD_CHARS_MAX) is not None:
+        return True
     return "@" in text and _AUDIT_SEEN.search(text, 0, HEAD_CHARS_MAX) is not None
 
 
@@ -112,7 +132,8 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
         at = max(text.find("%"), 0)
     tag = cisco_asa.TAG.search(text, at)
     if tag is None:
-        return (_untagged(text, origin),)
+        sfims = _SFIMS.search(text, 0, HEAD_CHARS_MAX) if "SFIMS" in text and "SrcIP: " not in text else None
+        return (_untagged(text, origin) if sfims is None else _sfims(text, sfims, origin),)
     if tag[3] not in _KINDS:
         return cisco_asa.generally(text, origin, NAME)
     head = text
@@ -155,15 +176,15 @@ def _keyed(code: str, body: str, severity: int, envelope: Envelope, origin: Orig
         domain or None,
         _address(get("SrcIP")),
         _port(get("SrcPort")),
-        cisco_asa.number(get("InitiatorBytes")),
+        whole_number(get("InitiatorBytes")),
         _address(get("DstIP")),
         _port(get("DstPort")),
-        cisco_asa.number(get("ResponderBytes")),
+        whole_number(get("ResponderBytes")),
         None if proto is None else cisco_asa.transport_of(proto),
         envelope.app,
         envelope.pid,
         url_path=cisco_asa.path_of(url) if url else None,
-        http_response_status_code=cisco_asa.number(get("HTTPResponse")),
+        http_response_status_code=whole_number(get("HTTPResponse")),
         fields=Lazy(_fields, log, severity, url, envelope.host),
     )
 
@@ -195,9 +216,9 @@ def _fields(log: dict[str, str], severity: int, url: str | None, host: str | Non
         if value := log.get(key):
             fields[path] = value
     for key, path in _NUMBERS:
-        if (number := cisco_asa.number(log.get(key))) is not None:
+        if (number := whole_number(log.get(key))) is not None:
             fields[path] = number
-    if (seconds := cisco_asa.number(log.get("ConnectionDuration"))) is not None and seconds < 10**9:
+    if (seconds := whole_number(log.get("ConnectionDuration"))) is not None and seconds < 10**9:
         fields["event.duration"] = seconds * 1_000_000_000
     if url:
         fields["url.original"] = url
@@ -254,10 +275,62 @@ def _untagged(text: str, origin: Origin) -> Event:
     )
 
 
+def _sfims(text: str, begin: re.Match[str], origin: Origin) -> Event:
+    """A connection, or an alert of a rule of intrusion detection."""
+    envelope = cisco_asa.peeled(text[: begin.end()] + "-", origin)
+    body = text[begin.end() :]
+    log = {key: value for key, value in _pairs(body.partition("] ")[2] or body).items() if value not in _NO_USER}
+    ends = _SFIMS_ENDS.search(body)
+    proto, source, sport, destination, dport = ends.groups() if ends is not None else (None,) * 5
+    rule = _SFIMS_RULE.search(body)
+    verdict = log.get("Firewall Rule Action", "")
+    category: tuple[str, ...]
+    types: tuple[str, ...]
+    fields: dict[str, Any] = {"observer.product": "firepower", **log}
+    for key, path in _SFIMS_NAMES:
+        if key in log:
+            fields[path] = log[key]
+    if rule is not None:
+        generator, number, revision, name = rule.groups()
+        fields |= {"event.kind": "alert", "snort.gid": int(generator), "rule.id": number, "rule.version": revision}
+        fields["rule.name"] = fields["rule.description"] = name
+        aside = dict(_SFIMS_ASIDE.findall(body))
+        if aside.get("Classification"):
+            fields["rule.category"] = aside["Classification"]
+        if (priority := whole_number(aside.get("Priority"))) is not None:
+            fields["event.severity"] = priority
+        category, types, action = ("intrusion_detection", "network"), ("info",), "intrusion-detected"
+    else:
+        ended = log.get("Connection Type") == "End"
+        category, types = _NETWORK, ("connection", "end" if ended else "start")
+        action = "connection-finished" if ended else "connection-started"
+    allowed = verdict.startswith(("Allow", "Trust", "Fastpath"))
+    denied = "lock" in verdict
+    return Event(
+        timestamp=origin.received if envelope.timestamp is None else envelope.timestamp,
+        event_module=NAME,
+        event_dataset="cisco_ftd.ids" if rule is not None else "cisco_ftd.firewall",
+        event_category=category,
+        event_type=(*types, "allowed") if allowed else (*types, "denied") if denied else types,
+        event_action=action,
+        event_outcome="success" if allowed else "failure" if denied else None,
+        event_code=rule[2] if rule is not None else None,
+        message=body,
+        host_name=envelope.host,
+        user_name=log.get("User"),
+        source_ip=_address(source),
+        source_port=_port(sport),
+        destination_ip=_address(destination),
+        destination_port=_port(dport),
+        network_transport=None if proto is None else cisco_asa.transport_of(proto),
+        fields=fields,
+    )
+
+
 def _address(text: str | None) -> str | None:
     return text if text and is_address(text) else None
 
 
 def _port(text: str | None) -> int | None:
-    port = cisco_asa.number(text)
+    port = whole_number(text)
     return port if port is not None and port <= 65_535 else None

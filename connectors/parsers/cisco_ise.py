@@ -98,7 +98,8 @@ def sniff(text: str) -> bool:
 
 
 def parse(text: str, origin: Origin) -> Sequence[Event]:
-    line = _LINE.search(text, 0, HEAD_CHARS_MAX)
+    begin = text.find("CISE_", 0, HEAD_CHARS_MAX)
+    line = _LINE.search(text, max(begin, 0), HEAD_CHARS_MAX)
     if line is None:
         raise ParseError("no Cisco ISE message: no CISE_category, message number, segments and segment in a row")
     category, number, total, segment = line.groups()
@@ -126,7 +127,7 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
     sport = None
     if source is None and (source := _first_address(log, _DEVICE)) is not None:
         sport = _port(get("Device Port"))
-    user = next((value for key in _USER if (value := get(key, "").strip()) and value not in _NO_USER), None)
+    user = _first_user(log)
     destination = get("DestinationIPAddress")
     return (
         Event(
@@ -240,7 +241,17 @@ def _moment(stamp: str) -> float | None:
 
 
 def _first_address(log: dict[str, str], keys: tuple[str, ...]) -> str | None:
-    return next((value for key in keys if (value := log.get(key)) is not None and is_address(value)), None)
+    for key in keys:
+        if key in log and is_address(log[key]):
+            return log[key]
+    return None
+
+
+def _first_user(log: dict[str, str]) -> str | None:
+    for key in _USER:
+        if key in log and (value := log[key].strip()) and value not in _NO_USER:
+            return value
+    return None
 
 
 def _port(text: str | None) -> int | None:

@@ -338,7 +338,7 @@ def _kea(kea: re.Match[str], message: str, at: float, host: str | None, program:
     action: str = code
     types: tuple[str, ...] = _EXCHANGE
     outcome = None
-    packet = _KEA_PACKET.search(said)
+    packet = _KEA_PACKET.search(said) if " (type " in said else None
     if packet is not None:
         action, source, source_port, server, server_port, fields["observer.ingress.interface.name"] = packet.groups()
         if "to send packet" in said:  # the client stays the source

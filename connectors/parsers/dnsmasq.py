@@ -153,8 +153,8 @@ def _answer(
         if "rebind" in said:
             fields["dns.question.name"] = said.rpartition(": ")[2]
     return Event(
-        timestamp=at,
-        event_module=NAME,
+        at,
+        NAME,
         event_dataset=f"dnsmasq.{dataset}",
         event_category=_NETWORK,
         event_type=types,

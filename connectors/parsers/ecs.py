@@ -1,16 +1,23 @@
 """JSON lines: objects that already are ECS, nested or with dotted keys, and any other JSON object as well as it goes.
 
+Of objects that say nothing in ECS, usual names (remote_ip, username, status ...) are mapped, and the message is read.
+
 Nothing is dropped: what is no attribute of `Event` is flattened into `fields`. One bad value must not hide an event, so
 text that is not quite JSON (surrogates, control characters, a cut end) takes a slower, tolerant path.
 """
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
+from connectors import prose
 from connectors.clock import from_epoch, from_iso
 from connectors.envelope import peel
 from connectors.events import ECS_ATTRIBUTES, Event, Origin, ParseError
+from connectors.parsers import kv
 from connectors.tolerant_json import decode
 from connectors.values import url_path
 
@@ -49,13 +56,22 @@ _TIME, _MODULE, _DATASET, _OUTCOME, _COMMAND_LINE, _URL_PATH = (
     _PLACES[path]
     for path in ("@timestamp", "event.module", "event.dataset", "event.outcome", "process.command_line", "url.path")
 )
-_TIMES = ("@timestamp", "timestamp", "time", "ts", "eventTime", "event_time", "datetime", "date")
+_MESSAGE, _CATEGORY, _SOURCE, _USER = (
+    _PLACES[path] for path in ("message", "event.category", "source.ip", "user.name")
+)
+_NONES = _EMPTY.count(None)
+_WITHIN = frozenset(  # names that mean the same in any object
+    {"remote", "remoteaddr", "remote_addr", "remote_ip", "client_ip", "clientip", "src_ip", "srcip", "principalname"}
+    | {"username", "user_name", "status_code", "statuscode"}
+)
+_TAIL = re.compile(r'(?:<\d{1,3}>)?\d{4}-\d\d-\d\dT\S{8,24} \S{1,255} {1,4}\{ {0,8}"')  # an object behind time and host
+_TIMES = ("@timestamp", "timestamp", "time", "ts", "eventTime", "event_time", "datetime", "date", "t.$date")
 
 
 def sniff(text: str) -> bool:
     if text.lstrip()[:1] == "{":
         return '"' in text
-    return text.rstrip()[-1:] == "}" and (': {"' in text or "@cee:" in text)
+    return text.rstrip()[-1:] == "}" and (': {"' in text or "@cee:" in text or _TAIL.match(text) is not None)
 
 
 def parse(text: str, origin: Origin) -> Sequence[Event]:
@@ -88,6 +104,7 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
             values[place] = _word(value)
         elif isinstance(value, list) and value and isinstance(value[0], str | int | float):
             values[place] = _word(value[0])  # the whole list stays in fields
+    silent = values.count(None) >= _NONES - (values[_MESSAGE] is not None) and values[_CATEGORY] == ()
     outcome = values[_OUTCOME]
     if outcome is not None and outcome not in _OUTCOMES:  # not ECS: kept as it is, and read where it is clear
         fields["event.outcome"] = outcome
@@ -100,7 +117,25 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
     if values[_COMMAND_LINE] is None and isinstance(args := fields.get("process.args"), list):
         values[_COMMAND_LINE] = " ".join(_word(word) for word in args)
     values.append(fields)
-    return (Event(*values),)
+    event = Event(*values)
+    if silent:
+        event = _by_usual_names(event, origin)
+    return (prose.as_told(event),)
+
+
+def _by_usual_names(event: Event, origin: Origin) -> Event:
+    """An object without ECS, read by the names that its values have."""
+    fields = event.fields
+    within = {
+        last: value
+        for key, value in fields.items()
+        if "." in key and (last := key.rpartition(".")[2].lower()) in _WITHIN and last not in fields
+    }
+    found = kv.described(
+        {**fields, **within}, event.event_module, event.event_dataset, origin, at=event.timestamp, host=None,
+        message=event.message, exact=True,
+    )  # fmt: skip
+    return msgspec.structs.replace(found, fields={key: found.fields[key] for key in found.fields if key not in within})
 
 
 def _flatten(doc: dict[str, Any], fields: dict[str, Any], values: list[Any]) -> None:

@@ -241,7 +241,10 @@ def _status(body: Log) -> Log:
 
 def _object(body: Log, *keys: str) -> Log:
     """An object under the first of these keys, also where Log Analytics carries it as text."""
-    carried = next((value for key in keys if (value := body.get(key)) is not None), None)
+    carried = None
+    for key in keys:
+        if (carried := body.get(key)) is not None:
+            break
     if type(carried) is str and carried[:1] == "{":
         carried, _ = decode(carried)
     return carried if type(carried) is dict else {}
@@ -254,7 +257,10 @@ def _code(log: Log, body: Log) -> str | None:
 
 
 def _first_word(log: Log, *keys: str) -> str | None:
-    return next((value for key in keys if (value := word(log.get(key))) is not None), None)
+    for key in keys:
+        if key in log and (value := word(log[key])) is not None:
+            return value
+    return None
 
 
 def _signin_outcome(log: Log, body: Log) -> str | None:

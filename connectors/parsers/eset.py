@@ -128,6 +128,7 @@ def _object(uri: str | None) -> tuple[str | None, str | None]:
     return (None, uri) if "://" in uri else (uri, None)
 
 
+@lru_cache(maxsize=REMEMBERED_MAX)
 def _time(text: str | None) -> float | None:
     """`06-May-2026 09:59:37`, in UTC."""
     match = None if text is None else _DATE.fullmatch(text)

@@ -342,12 +342,12 @@ def _web(values: Mapping[str, str], at: float) -> Event:
     stem = get("UrlStem")
     client = get("ClientIpAddress", "").partition(",")[0]
     return Event(
-        timestamp=at,
-        event_module=NAME,
-        event_dataset="exchange.httpproxy" if "UrlStem" in values else "exchange.ecp",
-        event_category=_WEB,
-        event_type=("access",),
-        event_action=get("EventId") or get("ProtocolAction") or None,
+        at,
+        NAME,
+        "exchange.httpproxy" if "UrlStem" in values else "exchange.ecp",
+        _WEB,
+        ("access",),
+        get("EventId") or get("ProtocolAction") or None,
         event_outcome=None if code is None else "success" if code < 400 else "failure",
         message=get("EventData") or get("GenericErrors") or get("ErrorCode") or None,
         host_name=get("ServerHostName") or get("ServerName") or None,

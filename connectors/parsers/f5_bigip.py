@@ -12,7 +12,7 @@ from connectors import accesslog, tolerant_json
 from connectors.clock import MONTHS, from_epoch, from_iso
 from connectors.envelope import Envelope, peel
 from connectors.events import Event, Lazy, Origin, ParseError
-from connectors.values import TRANSPORTS, is_address, url_path
+from connectors.values import TRANSPORTS, is_address, url_path, whole_number
 
 NAME = "f5_bigip"
 
@@ -264,10 +264,10 @@ def _message(body: str, found: re.Match[str] | None, level: str | None, envelope
         None,
         source if source is not None and is_address(source) else None,
         _port(parts.get("sport")),
-        _integer(parts.get("received")),
+        whole_number(parts.get("received")),
         destination if destination is not None and is_address(destination) else None,
         _port(parts.get("dport")),
-        _integer(parts.get("sent")),
+        whole_number(parts.get("sent")),
         None,
         app,
         envelope.pid,
@@ -326,7 +326,7 @@ def _listed(log: Mapping[str, Any], damaged: bool, timestamp: float | None, host
         category, types = ("network", "web"), ("access", "info")
     elif "EOCTimestamp" in log:
         category = ("host",) if "CpuHealth" in log else _NETWORK
-    status = _integer(_first(log, _STATUS))
+    status = whole_number(_first(log, _STATUS))
     url = _first(log, _URL)
     proto = _first(log, _PROTOCOL)
     user = _first(log, _USER)
@@ -345,10 +345,10 @@ def _listed(log: Mapping[str, Any], damaged: bool, timestamp: float | None, host
         None,
         _address(log, _SOURCE),
         _port(_first(log, _SOURCE_PORT)),
-        _integer(_first(log, _SENT)),
+        whole_number(_first(log, _SENT)),
         _address(log, _DESTINATION),
         _port(_first(log, _DESTINATION_PORT)),
-        _integer(_first(log, _RECEIVED)),
+        whole_number(_first(log, _RECEIVED)),
         None if proto is None else TRANSPORTS.get(proto.lower(), proto.lower()),
         None,
         None,
@@ -440,10 +440,6 @@ def _plain(value: Any) -> bool:
     return kind in {str, bool, float} or (kind is int and value.bit_length() <= INTEGER_BITS)
 
 
-def _integer(text: str | None) -> int | None:
-    return int(text) if text is not None and text.isascii() and text.isdigit() and len(text) <= 18 else None
-
-
 def _port(text: str | None) -> int | None:
-    port = _integer(text)
+    port = whole_number(text)
     return port if port is not None and port <= PORT_MAX else None

@@ -167,10 +167,10 @@ def _other(
     if outcome is None and fields.get("log.level") in {"error", "fatal"}:
         outcome = "failure"
     return Event(
-        timestamp=at,
-        event_module=NAME,
-        event_dataset=f"freeradius.{dataset}",
-        event_category=category,
+        at,
+        NAME,
+        f"freeradius.{dataset}",
+        category,
         event_type=types,
         event_action=action,
         event_outcome=outcome,

@@ -6,6 +6,7 @@ The sender's names lose their underscore and are mapped where they are usual one
 from collections.abc import Sequence
 from typing import Any
 
+from connectors import prose
 from connectors.clock import from_epoch, from_iso
 from connectors.events import Event, Origin, ParseError
 from connectors.parsers import kv
@@ -55,7 +56,7 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
         message=said if isinstance(said, str) else None, about=about,
         exact=True,
     )  # fmt: skip
-    return (event,)
+    return (prose.as_told(event),)
 
 
 def _plain(value: Any) -> str | int | float | bool | None:

@@ -298,8 +298,8 @@ def _said(
     """A connection that came to nothing, or the one line of a proxy that keeps no traffic log."""
     web = fields.get("haproxy.mode") == "HTTP"
     return Event(
-        timestamp=at,
-        event_module=NAME,
+        at,
+        NAME,
         event_dataset="haproxy.connection" if message is None else "haproxy.error",
         event_category=_BOTH if web else _NETWORK,
         event_type=_CONNECTED if message is None else ("connection", "error"),

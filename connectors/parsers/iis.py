@@ -393,10 +393,10 @@ def _refused(words: list[str], names: tuple[str, ...]) -> Event:
     if query:
         names, words = (*names, "cs-uri-query"), [*words, query]
     return Event(
-        timestamp=_at(words[0], words[1]),
-        event_module=NAME,
-        event_dataset="iis.error",
-        event_category=_WEB,
+        _at(words[0], words[1]),
+        NAME,
+        "iis.error",
+        _WEB,
         event_type=_ERROR,
         event_action=value.get("s-reason"),
         event_outcome=None if code is None else "success" if code < 400 else "failure",

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import Any
 
@@ -10,13 +11,14 @@ from connectors.envelope import peel
 from connectors.events import Event, Origin, ParseError
 
 NAME = "iptables"
+ADDRESSES_REMEMBERED_MAX = 65_536
 PREFIXES_MAX = 1024  # log prefixes remembered with what they mean
 PAIRS_MAX = 64  # fields of one line
 
 _LINE = re.compile(
-    r"IN=(\S*) OUT=(\S*)(?: PHYSIN=\S*)?(?: PHYSOUT=\S*)?(?: MAC=(\S*))? SRC=(\S+) DST=(\S+) LEN=(\d+)"
-    r" (?:TOS=\S+ PREC=\S+ TTL=(\d+) ID=(\d+) ((?:CE |DF |MF )*)|TC=\d+ HOPLIMIT=(\d+) FLOWLBL=\d+ )"
-    r"PROTO=(\w+)(?: SPT=(\d+) DPT=(\d+)| TYPE=(\d+) CODE=(\d+))?(.*)",
+    r"IN=(\S*) OUT=(\S*)(?: PHYSIN=\S*)?(?: PHYSOUT=\S*)?(?: MAC=(\S*))? SRC=(\S+) DST=(\S+) LEN=(\d{1,18})"
+    r" (?:TOS=\S+ PREC=\S+ TTL=(\d{1,5}) ID=(\d{1,10}) ((?:CE |DF |MF )*)|TC=\d+ HOPLIMIT=(\d{1,5}) FLOWLBL=\d{1,10} )"
+    r"PROTO=(\w+)(?: SPT=(\d{1,5}) DPT=(\d{1,5}+)(?!\d)| TYPE=(\d{1,5}) CODE=(\d{1,5}+)(?!\d))?(.*)",
     re.DOTALL,
 )
 _BEGIN = re.compile(r"\b(?:IN|OUT|PHYSIN|SRC|TTL|PROTO)=")
@@ -73,12 +75,12 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
     action, kind, about = _MEANINGS.get(prefix) or _meaning(prefix)
     return (
         Event(
-            timestamp=at,
-            event_module=NAME,
-            event_dataset="iptables.log",
-            event_category=_NETWORK,
-            event_type=kind,
-            event_action=action,
+            at,
+            NAME,
+            "iptables.log",
+            _NETWORK,
+            kind,
+            action,
             message=message,
             host_name=envelope.host,
             source_ip=source if ttl is not None else _short(source),
@@ -223,6 +225,7 @@ _INTEGERS = {
 }
 
 
+@lru_cache(maxsize=ADDRESSES_REMEMBERED_MAX)
 def _short(address: str) -> str | None:
     """The kernel writes IPv6 addresses in full; everyone else, and so the rules, writes them short."""
     if ":" not in address:

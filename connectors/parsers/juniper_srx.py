@@ -290,9 +290,11 @@ def _event(
         None if not proto else TRANSPORTS.get(proto) or (proto.lower() if proto not in _ABSENT else None),
         tag or None if app is None else app,
         pid,
-        process_command_line=command,
-        file_path=_stated(get("filename") or get("file-name")),
-        url_path=_stated(get("obj")),
+        None,
+        command,
+        None,
+        _stated(get("filename") or get("file-name")),
+        _stated(get("obj")),
         service_name=service,
         fields=Lazy(_fields, log, tag, host),
     )
@@ -337,9 +339,9 @@ def _plain(message: str) -> dict[str, str]:
         ends = _ENDS.search(message) if "ocal" in message else None
         return log if ends is None else log | {"source-address": ends[1], "destination-address": ends[2]}
     log |= _named(_ENDS_KEYS, match)
-    if (protocol := _PROTOCOL.search(message)) is not None:
+    if " protocol" in message and (protocol := _PROTOCOL.search(message)) is not None:
         log["protocol-id"] = protocol[1].lower()
-    if (action := _ACTION.search(message)) is not None:
+    if "action:" in message and (action := _ACTION.search(message)) is not None:
         log["action"] = action[1]
     return log
 

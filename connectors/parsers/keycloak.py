@@ -94,7 +94,8 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
         at = stated if stated is not None else at
         message = message[head.end() :]
         about = {"log.level": level.lower(), "log.logger": logger, "process.thread.name": thread}
-    begin = _EVENT.search(message, 0, 1024)
+    at_name = message.find("ype=", 0, 1024)  # of type= and operationType=
+    begin = _EVENT.search(message, max(at_name - len("operationT"), 0), 1024) if at_name >= 0 else None
     if at is None:
         at = origin.received
     if begin is None:

@@ -5,13 +5,12 @@ Keys that many devices use are mapped (srcip, user, action ...); all of them sta
 
 import re
 from collections.abc import Mapping, Sequence
-from operator import itemgetter
 from typing import Any
 
 from connectors.clock import from_epoch, from_iso
 from connectors.envelope import peel
 from connectors.events import Event, Lazy, Origin, ParseError
-from connectors.values import TRANSPORTS
+from connectors.values import TRANSPORTS, whole_number
 
 NAME = "kv"
 
@@ -19,6 +18,9 @@ PAIRS_MIN = 3  # fewer may stand in any prose
 PAIRS_MAX = 512  # of one line
 WORDS_MAX = 4096  # looked at, of one line
 KEYS_MAX = 8192  # names remembered as well-formed
+KINDS_MAX = 1024  # kinds of lines, by their keys, whose roles are remembered
+KIND_KEYS_MAX = 64  # of one such kind
+KIND_CHARS_MAX = 2048  # of its keys
 
 _KEY = re.compile(r"[A-Za-z_@][\w.@/-]{0,63}")
 _PAIR = re.compile(
@@ -38,7 +40,7 @@ _ROLES: dict[str, tuple[str, ...]] = {
     "source_ip": (
         "srcip", "src_ip", "src", "source_ip", "sourceip", "srcaddr", "src_addr", "sourceaddress", "source_address",
         "saddr", "clientip", "client_ip", "client_addr", "clientaddr", "client", "remote_ip", "remoteip", "remip",
-        "remote_addr", "remoteaddr", "remote", "peer_ip", "peer_addr", "oip", "rhost", "rip", "ipaddress", "ip_address", "ipaddr", "ip", "source", "source.ip", "client.ip",
+        "remote_addr", "remoteaddr", "remote", "peer_ip", "peer_addr", "remote_address", "remoteaddress", "downstream_remote_address", "oip", "rhost", "rip", "ipaddress", "ip_address", "ipaddr", "ip", "source", "source.ip", "client.ip",
         "from_ip", "addr", "from",
     ),
     "destination_ip": (
@@ -56,7 +58,7 @@ _ROLES: dict[str, tuple[str, ...]] = {
     ),
     "user": (
         "user", "username", "user_name", "usrname", "usr", "suser", "user.name", "login", "account", "acct",
-        "accountname", "principal", "userid", "user_id", "uname", "duser",
+        "accountname", "principal", "principalname", "userid", "user_id", "uname", "duser",
     ),
     "domain": ("user_domain", "userdomain", "ntdomain", "logon_domain", "user.domain", "sntdom"),
     "host": (
@@ -95,7 +97,7 @@ _ROLES: dict[str, tuple[str, ...]] = {
     "url": ("url", "uri", "request_uri", "url.original", "request_url", "http_url", "request"),
     "path": ("path", "url.path", "url_path"),
     "status": (
-        "http_status", "httpstatus", "status_code", "statuscode", "http_status_code", "http.response.status_code", "response_code",
+        "http_status", "httpstatus", "status_code", "statuscode", "http_status_code", "http.response.status_code", "response_code", "response_status",
         "status", "code",
     ),
     "method": ("method", "http_method", "request_method", "httpmethod", "verb", "http.request.method"),
@@ -185,7 +187,9 @@ def _pairs(body: str) -> dict[str, Any]:
         outside, key = True, ""
         for part in body.split('"', WORDS_MAX):
             if outside:
-                for word in part.translate(_BLANKS).split(None, WORDS_MAX):
+                if "," in part or ";" in part or "|" in part:
+                    part = part.translate(_BLANKS)  # noqa: PLW2901  # the same part, parted by blanks
+                for word in part.split(None, WORDS_MAX):
                     key, equals, value = word.partition("=")
                     if equals and (key in _KEYS or _is_key(key)):
                         log.setdefault(key, value)
@@ -215,32 +219,38 @@ def _is_key(text: str) -> bool:
     return True
 
 
-Found = list[tuple[int, str, Any]]  # rank, name and value of all that have one role; the most telling first
-_RANK = itemgetter(0)
+Keys = Sequence[str]  # of a log, that have one role; the most telling first
+NO_KEYS: Keys = ()
 
 
-def gathered(log: Mapping[str, Any], roles_of: Mapping[str, Sequence[tuple[str, int]]]) -> dict[str, Found]:
-    """The values of a log by their roles."""
-    roles: dict[str, Found] = {}
-    for key, value in log.items():
-        for role, rank in roles_of.get(key) or roles_of.get(key.lower().replace("-", "_")) or ():
-            roles.setdefault(role, []).append((rank, key, value))
-    for found in roles.values():
-        if len(found) > 1:
-            found.sort(key=_RANK)
-    return roles
+class Roles:
+    """Which keys of a log have which role, by a table role -> names. Lines of one kind have the same keys: remembered."""
+
+    def __init__(self, table: Mapping[str, Sequence[str]]) -> None:
+        self._roles_of: dict[str, list[tuple[str, int]]] = {}
+        for role, names in table.items():
+            for rank, name in enumerate(names):
+                self._roles_of.setdefault(name, []).append((role, rank))
+        self._known: dict[tuple[str, ...], dict[str, Keys]] = {}
+
+    def of(self, log: Mapping[str, Any]) -> Mapping[str, Keys]:
+        keys = tuple(log)
+        known = self._known.get(keys)
+        if known is not None:
+            return known
+        ranks: dict[str, list[tuple[int, int, str]]] = {}
+        for place, key in enumerate(keys):
+            for role, rank in self._roles_of.get(key) or self._roles_of.get(key.lower().replace("-", "_")) or ():
+                ranks.setdefault(role, []).append((rank, place, key))
+        found: dict[str, Keys] = {role: [key for _, _, key in sorted(those)] for role, those in ranks.items()}
+        if len(keys) <= KIND_KEYS_MAX and sum(map(len, keys)) <= KIND_CHARS_MAX:
+            if len(self._known) >= KINDS_MAX:
+                self._known.clear()
+            self._known[keys] = found
+        return found
 
 
-def ranked(roles: Mapping[str, Sequence[str]]) -> dict[str, list[tuple[str, int]]]:
-    """Of a table role -> names: name -> the roles that it has, and its rank in each."""
-    roles_of: dict[str, list[tuple[str, int]]] = {}
-    for role, names in roles.items():
-        for rank, name in enumerate(names):
-            roles_of.setdefault(name, []).append((role, rank))
-    return roles_of
-
-
-_ROLES_OF = ranked(_ROLES)
+_ROLES_OF = Roles(_ROLES)
 
 
 def described(
@@ -261,41 +271,45 @@ def described(
 
     `exact`: `at` is the sender's own time, no value can state a better one.
     """
-    roles = gathered(log, _ROLES_OF)
+    roles = _ROLES_OF.of(log).get
     more: dict[str, Any] = dict(about or {})
-    source, source_port = _address(roles.get("source_ip"))
-    destination, destination_port = _address(roles.get("destination_ip"))
-    source_port = integer(roles.get("source_port"), 65535) or source_port
-    destination_port = integer(roles.get("destination_port"), 65535) or destination_port
+    source, source_port = _address(log, roles("source_ip", NO_KEYS))
+    destination, destination_port = _address(log, roles("destination_ip", NO_KEYS))
+    source_port = integer(log, roles("source_port", NO_KEYS), 65535) or source_port
+    destination_port = integer(log, roles("destination_port", NO_KEYS), 65535) or destination_port
     if source is None and "host" in log and "port" in log:  # a peer, not the machine that wrote the line
-        source, source_port = _address([(0, "host", log["host"])])[0], integer([(0, "port", log["port"])], 65535)
-    user = first(roles.get("user"))
-    action = first(roles.get("action"))
+        source, source_port = _address(log, ("host",))[0], integer(log, ("port",), 65535)
+    user = first(log, roles("user", NO_KEYS))
+    action = first(log, roles("action", NO_KEYS))
     act = action.lower() if action else ""
-    protocol = (first(roles.get("protocol")) or "").lower()
+    protocol = (first(log, roles("protocol", NO_KEYS)) or "").lower()
     transport = TRANSPORTS.get(protocol) or (protocol if protocol in _SPOKEN else None)
     if protocol and transport is None:
         more["network.protocol"] = protocol
-    said = first(roles.get("message"))
+    said = first(log, roles("message", NO_KEYS))
     if user is None and said is not None and (named := _USER_IN_TEXT.search(said, 0, 1024)) is not None:
         user = named[1]
-    outcome = _outcome(roles.get("outcome") or [], act)
+    outcome = _outcome(log, roles("outcome", NO_KEYS), act)
     category, types, outcome = _kind(act, said or "", user, source, destination, outcome)
-    status = integer(roles.get("status"), 599)
-    method = first(roles.get("method"))
-    url = first(roles.get("url"))
+    status = integer(log, roles("status", NO_KEYS), 599)
+    method = first(log, roles("method", NO_KEYS))
+    url = first(log, roles("url", NO_KEYS))
     path = None
     if url is not None and (method or status or "/" in url[:9]):
         whole = _URL.match(url)
         path = (whole[1] or "/") if whole is not None else url.partition("?")[0] if url[:1] == "/" else None
         more["url.original"] = url
-    elif method and (stated := first(roles.get("path"))) is not None and stated[:1] == "/":
+    elif method and (stated := first(log, roles("path", NO_KEYS))) is not None and stated[:1] == "/":
         path = stated.partition("?")[0]
     if method:
         more["http.request.method"] = method
-    if (level := first(roles.get("level"))) is not None:
+    if (level := first(log, roles("level", NO_KEYS))) is not None:
         more.setdefault("log.level", level.lower())
-    own = None if exact and at is not None else _moment(roles.get("time") or [], first(roles.get("date")), origin)
+    own = (
+        None
+        if exact and at is not None
+        else _moment(log, roles("time", NO_KEYS), first(log, roles("date", NO_KEYS)), origin)
+    )
     return Event(
         own if own is not None else at if at is not None else origin.received,
         module,
@@ -304,23 +318,25 @@ def described(
         types,
         action,
         outcome,
-        first(roles.get("code")),
+        first(log, roles("code", NO_KEYS)),
         said or message,
-        host or first(roles.get("host")),
+        host or first(log, roles("host", NO_KEYS)),
         user,
-        first(roles.get("domain")),
+        first(log, roles("domain", NO_KEYS)),
         source,
         source_port,
-        integer(roles.get("sent")),
+        integer(log, roles("sent", NO_KEYS)),
         destination,
         destination_port,
-        integer(roles.get("received")),
+        integer(log, roles("received", NO_KEYS)),
         transport,
-        program or first(roles.get("program")),
-        pid if pid is not None else integer(roles.get("pid"), 2**32),
-        process_command_line=first(roles.get("command")),
-        file_path=first(roles.get("file")),
-        url_path=path,
+        program or first(log, roles("program", NO_KEYS)),
+        pid if pid is not None else integer(log, roles("pid", NO_KEYS), 2**32),
+        None,
+        first(log, roles("command", NO_KEYS)),
+        None,
+        first(log, roles("file", NO_KEYS)),
+        path,
         http_response_status_code=status if status is not None and status >= 100 else None,
         fields=Lazy(_fields, log, more),
     )
@@ -330,35 +346,37 @@ def _fields(log: Mapping[str, Any], more: dict[str, Any]) -> dict[str, Any]:
     return {**more, **log}  # what the line itself says has the last word
 
 
-def first(found: Found | None) -> str | None:
-    if found is not None:
-        for _, _, value in found:
-            if not isinstance(value, list | dict) and (text := str(value)) not in _ABSENT:
-                return text
+def first(log: Mapping[str, Any], keys: Keys) -> str | None:
+    for key in keys:
+        value = log[key]
+        if type(value) is not str:
+            if isinstance(value, list | dict):
+                continue
+            value = str(value)
+        if value not in _ABSENT:
+            return value
     return None
 
 
-def integer(found: Found | None, most: int = 2**63 - 1) -> int | None:
-    if found is not None:
-        for _, _, value in found:
-            text = str(value)
-            if text.isascii() and text.isdigit() and len(text) < 20 and (number := int(text)) <= most:
-                return number
+def integer(log: Mapping[str, Any], keys: Keys, most: int = 2**63 - 1) -> int | None:
+    for key in keys:
+        number = whole_number(str(log[key]))
+        if number is not None and number <= most:
+            return number
     return None
 
 
-def _address(found: Found | None) -> tuple[str | None, int | None]:
+def _address(log: Mapping[str, Any], keys: Keys) -> tuple[str | None, int | None]:
     """An address, and the port if it is written behind it."""
-    if found is not None:
-        for _, _, value in found:
-            if (match := _IP.fullmatch(str(value))) is not None:
-                return match[1], int(match[2]) if match[2] else None
+    for key in keys:
+        if (match := _IP.fullmatch(str(log[key]))) is not None:
+            return match[1], int(match[2]) if match[2] else None
     return None, None
 
 
-def _outcome(found: Found, act: str) -> str | None:
-    for _, _, value in found:
-        word = str(value).lower()
+def _outcome(log: Mapping[str, Any], keys: Keys, act: str) -> str | None:
+    for key in keys:
+        word = str(log[key]).lower()
         if word in _SUCCEEDED:
             return "success"
         if word in _FAILED:
@@ -390,9 +408,10 @@ def _instant(stamp: str, origin: Origin) -> float | None:
         return None
 
 
-def _moment(found: Found, date: str | None, origin: Origin) -> float | None:
+def _moment(log: Mapping[str, Any], keys: Keys, date: str | None, origin: Origin) -> float | None:
     stamps = origin.clock.stamps
-    for _, key, value in found:
+    for key in keys:
+        value = log[key]
         if isinstance(value, bool | list | dict):
             continue
         text = f"{date}T{value}" if date is not None and key.lower() == "time" else str(value)

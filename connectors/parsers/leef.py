@@ -12,7 +12,7 @@ from typing import Any
 from connectors.clock import MONTHS, from_epoch, from_iso
 from connectors.envelope import ZONES_H, peel
 from connectors.events import Event, Lazy, Origin, ParseError
-from connectors.parsers.kv import Found, first, gathered, integer, ranked
+from connectors.parsers.kv import NO_KEYS, Keys, Roles, first, integer
 from connectors.values import TRANSPORTS, url_path
 
 NAME = "leef"
@@ -76,7 +76,7 @@ _ROLES = {
     "action": ("action", "act", "Action", "Op", "eventAction", "devAction", "activity"),
     "time": ("devTime", "rt", "eventTime", "ReceiveTime", "timestamp", "start"),
 }  # fmt: skip
-_ROLES_OF = ranked(_ROLES)
+_ROLES_OF = Roles(_ROLES)
 _OUTCOMES = {"success": "success", "succeeded": "success", "successful": "success", "ok": "success", "true": "success"}
 _OUTCOMES |= {"failure": "failure", "failed": "failure", "fail": "failure", "error": "failure", "false": "failure"}
 _DENYING = re.compile(r"(?i)den[yi]|block|drop|reject|reset|quarantin|prevent|discard|refuse|terminat")
@@ -108,17 +108,16 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
     if begin.start() > 0:
         envelope = peel(f"{text[: begin.start()]}leef: -", origin)  # a message without bars goes the short way
         stamp, host = envelope.timestamp, envelope.host
-    roles = gathered(log, _ROLES_OF)
-    what = roles.get
-    action = first(what("action"))
-    category, types, outcome = _kind(code, log, action, what("outcome") or [])
-    proto, url = first(what("protocol")), first(what("url"))
-    user, domain = first(what("user")), first(what("domain")) if get("usrName") else None
+    what = _ROLES_OF.of(log).get
+    action = first(log, what("action", NO_KEYS))
+    category, types, outcome = _kind(code, log, action, what("outcome", NO_KEYS))
+    proto, url = first(log, what("protocol", NO_KEYS)), first(log, what("url", NO_KEYS))
+    user, domain = first(log, what("user", NO_KEYS)), first(log, what("domain", NO_KEYS)) if get("usrName") else None
     if user is not None and "\\" in user.strip("\\"):
         domain, _, user = user.partition("\\")
     return (
         Event(
-            _time(what("time") or [], get("devTimeFormat"), stamp, origin),
+            _time(log, what("time", NO_KEYS), get("devTimeFormat"), stamp, origin),
             NAME,
             "leef.log",
             category,
@@ -126,23 +125,25 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
             action,
             outcome,
             code or None,
-            first(what("message")) or code or None,
-            first(what("host")) or host,
+            first(log, what("message", NO_KEYS)) or code or None,
+            first(log, what("host", NO_KEYS)) or host,
             user,
             domain,
-            first(what("source_ip")),
-            integer(what("source_port"), 65535),
-            integer(what("sent")),
-            first(what("destination_ip")),
-            integer(what("destination_port"), 65535),
-            integer(what("received")),
+            first(log, what("source_ip", NO_KEYS)),
+            integer(log, what("source_port", NO_KEYS), 65535),
+            integer(log, what("sent", NO_KEYS)),
+            first(log, what("destination_ip", NO_KEYS)),
+            integer(log, what("destination_port", NO_KEYS), 65535),
+            integer(log, what("received", NO_KEYS)),
             None if proto is None else TRANSPORTS.get(proto) or proto.lower(),
-            first(what("program")),
-            integer(what("pid"), 2**32 - 1),
-            process_command_line=first(what("command")),
-            file_path=first(what("file")),
-            url_path=url_path(url) if url is not None else None,
-            http_response_status_code=integer(what("status"), 599),
+            first(log, what("program", NO_KEYS)),
+            integer(log, what("pid", NO_KEYS), 2**32 - 1),
+            None,
+            first(log, what("command", NO_KEYS)),
+            None,
+            first(log, what("file", NO_KEYS)),
+            url_path(url) if url is not None else None,
+            http_response_status_code=integer(log, what("status", NO_KEYS), 599),
             fields=Lazy(_fields, log, (begin[1], vendor, product, version), url),
         ),
     )
@@ -214,9 +215,9 @@ def _fields(log: dict[str, str], header: tuple[str, ...], url: str | None) -> di
 _Kind = tuple[tuple[str, ...], tuple[str, ...], str | None]
 
 
-def _kind(code: str, log: dict[str, str], action: str | None, results: Found) -> _Kind:
+def _kind(code: str, log: dict[str, str], action: str | None, results: Keys) -> _Kind:
     """Category, type and outcome, from what the event calls itself and from what the device did."""
-    outcome = next((said for _, _, word in results if (said := _OUTCOMES.get(word.lower())) is not None), None)
+    outcome = next((said for key in results if (said := _OUTCOMES.get(log[key].lower())) is not None), None)
     logon, logoff, failing = _spoken(f"{code} {log.get('cat', '')} {log.get('name', '')} {action or ''}"[:512])
     if logoff or log.get("isLogoutEvent", "").lower() == "true":
         return ("authentication",), ("end",), outcome
@@ -238,10 +239,10 @@ def _spoken(words: str) -> tuple[bool, bool, bool]:
     return _LOGON.search(words) is not None, _LOGOFF.search(words) is not None, _FAILING.search(words) is not None
 
 
-def _time(stated: Found, form: str | None, stamp: float | None, origin: Origin) -> float:
+def _time(log: dict[str, str], stated: Keys, form: str | None, stamp: float | None, origin: Origin) -> float:
     """When the device saw it, as devTimeFormat says it is written; else the envelope's time, else the arrival."""
-    for _, key, text in stated:
-        if text and (at := _instant(text, form if key == "devTime" else None, origin)) is not None:
+    for key in stated:
+        if (text := log[key]) and (at := _instant(text, form if key == "devTime" else None, origin)) is not None:
             return at
     return origin.received if stamp is None else stamp
 

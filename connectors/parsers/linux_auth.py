@@ -12,6 +12,7 @@ from connectors.envelope import Envelope, peel
 from connectors.events import Event, Origin, ParseError
 
 NAME = "linux_auth"
+PORT_DIGITS_MAX = 5
 REPEATS_MAX = 100  # events made of one "message repeated n times" line; a guess in n is still a guess in n
 
 _PROGRAMS = (
@@ -145,11 +146,12 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
     if message[:8] == "message " and message.startswith("message repeated "):
         repeated = _REPEATED.fullmatch(message)
         if repeated is not None:
-            return (_read(envelope, at, app, repeated[2]),) * max(1, min(int(repeated[1]), REPEATS_MAX))
-    return (_read(envelope, at, app, message),)
+            return (told(envelope, at, app, repeated[2]),) * max(1, min(int(repeated[1]), REPEATS_MAX))
+    return (told(envelope, at, app, message),)
 
 
-def _read(envelope: Envelope, at: float, app: str, message: str) -> Event:
+def told(envelope: Envelope, at: float, app: str, message: str) -> Event:
+    """The event of a message, by the program that wrote it."""
     if message[:4] == "pam_":
         found = _pam(envelope, at, app, message)
     elif (reader := _READERS.get(app)) is not None:
@@ -196,8 +198,8 @@ def _sshd(envelope: Envelope, at: float, message: str) -> Event | None:
                 _address(address, fields)
                 address = None
             return Event(
-                timestamp=at,
-                event_module=NAME,
+                at,
+                NAME,
                 event_dataset="linux_auth.sshd",
                 event_category=_LOGON if accepted else _AUTHENTICATION,
                 event_type=_INFO,
@@ -224,7 +226,8 @@ def _logon(message: str) -> tuple[str | Any, ...] | None:
     head, _, place = message.rpartition(" from ")
     said = head.split(" ", 3)
     where = place.split(" ", 4)
-    if len(said) == 4 and said[2] == "for" and len(where) >= 4 and where[1] == "port" and where[2].isdecimal():
+    plain = len(said) == 4 and said[2] == "for" and len(where) >= 4 and where[1] == "port"
+    if plain and where[2].isdecimal() and len(where[2]) <= PORT_DIGITS_MAX:
         user, invalid = said[3], None
         if user.startswith(("invalid user ", "illegal user ")):
             user, invalid = user[13:], user[:7]
@@ -277,8 +280,8 @@ def _sshd_refusal(envelope: Envelope, at: float, message: str, first: str) -> Ev
     if reason:
         fields["event.reason"] = reason
     return Event(
-        timestamp=at,
-        event_module=NAME,
+        at,
+        NAME,
         event_dataset="linux_auth.sshd",
         event_category=_AUTHENTICATION,
         event_type=_INFO,
@@ -752,8 +755,8 @@ def _dropbear(envelope: Envelope, at: float, message: str) -> Event | None:
     if method:
         fields["system.auth.ssh.method"] = "publickey" if method == "Pubkey " else "password"
     return Event(
-        timestamp=at,
-        event_module=NAME,
+        at,
+        NAME,
         event_dataset="linux_auth.dropbear",
         event_category=_LOGON if method else _AUTHENTICATION,
         event_type=_INFO,

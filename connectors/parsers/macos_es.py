@@ -168,14 +168,14 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
     user, source = _logon(kind, meaning, detail, fields)
     return (
         Event(
-            timestamp=_time(document.get("time"), envelope.timestamp if envelope is not None else None, origin),
-            event_module=NAME,
-            event_dataset=f"{NAME}.{kind if kind.isidentifier() else 'other'}",
-            event_category=meaning.category,
-            event_type=meaning.type,
-            event_action=kind,
-            event_outcome=_outcome(detail, document, meaning),
-            event_code=str(code) if type(code := document.get("event_type")) is int else None,
+            _time(document.get("time"), envelope.timestamp if envelope is not None else None, origin),
+            NAME,
+            f"{NAME}.{kind if kind.isidentifier() else 'other'}",
+            meaning.category,
+            meaning.type,
+            kind,
+            _outcome(detail, document, meaning),
+            str(code) if type(code := document.get("event_type")) is int else None,
             host_name=envelope.host if envelope is not None else _text(document.get("hostname")),
             user_name=user,
             source_ip=source,

@@ -5,13 +5,13 @@ Logons and rights that sshd, sudo, su and login report are read as on other Unix
 
 import re
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
 from connectors import tolerant_json
-from connectors.clock import Clock, from_iso
+from connectors.clock import from_iso
+from connectors.envelope import Envelope
 from connectors.events import Event, Origin, ParseError
 from connectors.parsers import linux_auth
 
@@ -194,8 +194,8 @@ def _event(
     user = found[1] if found is not None and found.re.groups else None
     viewer = _VIEWER.search(message, 0, 1024) if program == "screensharingd" else None
     return Event(
-        timestamp=at,
-        event_module=NAME,
+        at,
+        NAME,
         event_dataset=_dataset(program),
         event_category=meaning.category if found is not None else (),
         event_type=meaning.type if found is not None else ("info",),
@@ -215,10 +215,8 @@ def _event(
 
 def _unix(at: float, host: str | None, program: str, pid: int | None, message: str) -> Event:
     """The event that the Unix parser makes of the same message."""
-    stamp = datetime.fromtimestamp(at, UTC).strftime("%b %d %H:%M:%S")
-    number = f"[{pid}]" if pid is not None else ""
-    line = f"{stamp} {host if host is not None else '-'} {program}{number}: {message}"
-    (event, *_) = linux_auth.parse(line, Origin("", "", at, Clock()))
+    envelope = Envelope(at, host, program, pid, None, None, None, message)
+    event = linux_auth.told(envelope, at, program, message)
     return replace(
         event,
         timestamp=at,

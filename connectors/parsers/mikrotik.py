@@ -161,9 +161,10 @@ def _packet(packet: re.Match[str], message: str, topics: tuple[str, ...], host: 
 def _event(message: str, topics: tuple[str, ...], envelope: Envelope, at: float) -> Event:
     """Everything but packets."""
     fields: dict[str, Any] = {"mikrotik.topics": list(topics)} if topics else {}
-    level = next((_LEVELS[topic] for topic in topics if topic in _LEVELS), None)
-    if level is not None:
-        fields["log.level"] = level
+    for topic in topics:
+        if topic in _LEVELS:
+            fields["log.level"] = _LEVELS[topic]
+            break
     category: tuple[str, ...] = ("network",) if topics and topics[0] not in {"system", "script"} else ("host",)
     types: tuple[str, ...] = ("info",)
     kind = topics[0] if topics else "system"
@@ -228,15 +229,16 @@ def _event(message: str, topics: tuple[str, ...], envelope: Envelope, at: float)
         fields["source.mac" if source.count(":") == 5 else "source.address"] = source.strip("<>")
         source = None
     return Event(
-        timestamp=at,
-        event_module=NAME,
-        event_dataset=f"mikrotik.{kind}",
-        event_category=category,
-        event_type=types,
-        event_action=action,
-        event_outcome=outcome,
-        message=message,
-        host_name=envelope.host,
+        at,
+        NAME,
+        f"mikrotik.{kind}",
+        category,
+        types,
+        action,
+        outcome,
+        None,
+        message,
+        envelope.host,
         user_name=user or None,
         source_ip=source,
         source_port=whole_number(port),

@@ -30,8 +30,10 @@ _TAIL_KEYS = (  # after it: searched from the end, since the statement is the us
     "host_name session_context client_tls_version client_tls_version_name database_transaction_id "
     "ledger_start_sequence_number external_policy_permissions_checked obo_middle_tier_app_id is_local_secondary_replica"
 )
-_HEADS = tuple((name, f" {name}:") for name in _HEAD_KEYS.split())
-_TAILS = tuple((name, f" {name}:") for name in _TAIL_KEYS.split())
+_HEADS = frozenset(_HEAD_KEYS.split())
+_TAILS = frozenset(_TAIL_KEYS.split())
+_KEYS = _HEADS | _TAILS
+_MARK = re.compile(r"[ \n\r\t]([a-z_]{6,40}+):")
 _ADDRESS = re.compile(r"<address>([^<>]{2,64})</address>|\[CLIENT: ?([^\[\]]{2,64})\]")
 _LOGIN = re.compile(r"Login (failed|succeeded) for user '([^']{0,256})'")
 _OPTION = re.compile(r"Configuration option '([^']{1,128})' changed from (-?\d{1,20}) to (-?\d{1,20})")
@@ -231,9 +233,20 @@ def _audit(event: Event, text: str, fields: dict[str, Any]) -> Event:
 
 def _record(text: str) -> dict[str, str]:
     """The values of an audit record, which stand one a line, or behind blanks where a relay joined the lines."""
-    flat = " " + text.replace("\n", " ").replace("\r", " ").replace("\t", " ")
-    marks = [(at, at + len(mark) - 1, name) for name, mark in _HEADS if (at := flat.find(mark)) >= 0]
-    marks += [(at, at + len(mark) - 1, name) for name, mark in _TAILS if (at := flat.rfind(mark)) >= 0]
+    text = " " + text
+    _, *parts = _MARK.split(text)
+    names = parts[::2]
+    if _KEYS.issuperset(names) and len(set(names)) == len(names):  # no value looks like a name
+        return {name: value for name, part in zip(names, parts[1::2], strict=True) if (value := part.strip())}
+    heads: dict[str, re.Match[str]] = {}
+    tails: dict[str, re.Match[str]] = {}
+    for mark in _MARK.finditer(text):
+        name = mark[1]
+        if name in _HEADS:
+            heads.setdefault(name, mark)
+        elif name in _TAILS:
+            tails[name] = mark
+    marks = [(mark.start(), mark.end(), name) for name, mark in (heads | tails).items()]
     marks.sort()
     found: dict[str, str] = {}
     for (_, begin, name), (end, _, _) in zip(marks, (*marks[1:], (len(text), 0, "")), strict=True):

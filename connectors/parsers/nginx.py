@@ -26,7 +26,11 @@ _CONNECTED = re.compile(r"client ([0-9a-fA-F.:]+):(\d{1,5}) connected to ([0-9a-
 _SPOKEN = re.compile(r"([A-Za-z_-]{1,32}) (.*?)(?: HTTP/(\d(?:\.\d)?))?", re.DOTALL)
 _USER = re.compile(r'user "([^"]{0,256})"')
 _ADDRESS = re.compile(r"[0-9a-fA-F]{0,4}[.:\d][0-9a-fA-F.:]{1,42}")
-_SNIFF = re.compile(r"\d{4}/\d\d/\d\d \d\d:\d\d:\d\d \[(?:debug|info|notice|warn|error|crit|alert|emerg)\] ")
+_SNIFF = re.compile(
+    r"\d{4}/\d\d/\d\d \d\d:\d\d:\d\d \[(?:(?:debug|info|notice|warn|error|crit|alert|emerg)\] |\w{1,16}\] \d{1,10}[#:]\d)"
+)
+# Apache's default is the common format, nginx's the combined one.
+_APACHES = re.compile(r'.*" \d{3} (?:\d{1,18}|-)$', re.DOTALL)
 _TAGGED = re.compile(r" nginx(?:\[\d{1,10}\])?: ")
 _ERRORS = frozenset({"error", "crit", "alert", "emerg"})
 
@@ -34,7 +38,9 @@ _ERRORS = frozenset({"error", "crit", "alert", "emerg"})
 def sniff(text: str) -> bool:
     if " apache" in text[:100] or " httpd" in text[:100]:  # its own tag in a syslog envelope
         return False
-    return accesslog.sniff(text) or _SNIFF.match(text) is not None or _TAGGED.search(text, 0, 160) is not None
+    if accesslog.sniff(text):
+        return text[-1:] == '"' or _APACHES.match(text) is None
+    return _SNIFF.match(text) is not None or _TAGGED.search(text, 0, 160) is not None
 
 
 def parse(text: str, origin: Origin) -> Sequence[Event]:
@@ -102,10 +108,10 @@ def _error(line: re.Match[str], host: str | None, origin: Origin) -> Event:
     elif (connected := _CONNECTED.fullmatch(message)) is not None:
         address, port, destination, to_port = connected.groups()
     return Event(
-        timestamp=at,
-        event_module=NAME,
-        event_dataset="nginx.error",
-        event_category=("web",) if outcome is None else ("web", "authentication"),
+        at,
+        NAME,
+        "nginx.error",
+        ("web",) if outcome is None else ("web", "authentication"),
         event_type=("error",) if level in _ERRORS else ("info",),
         event_outcome=outcome,
         message=message,

@@ -155,7 +155,12 @@ def _read(message: str, at: float, host: str | None, program: str, pid: int | No
     named = _NAMED_PEER.match(said)
     if named is not None:
         user, said = _known(named[1]) or user, said[named.end() :]
-    if source is None and (far := _FAR.search(said)) is not None and not said.startswith(("UDPv", "TCPv", "Listening")):
+    if (
+        source is None
+        and "[" in said
+        and (far := _FAR.search(said)) is not None
+        and not said.startswith(("UDPv", "TCPv", "Listening"))
+    ):
         source, port = far.groups()
     dataset, category, types, action, outcome = next(
         (meaning for words, meaning in _MEANINGS if words in said),
@@ -185,7 +190,7 @@ def _read(message: str, at: float, host: str | None, program: str, pid: int | No
         dataset, category = "connection", _SESSION
         types = _CLOSING if action == "disconnected" else _CONNECTING
         outcome = "success" if action == "connected" else None
-    elif (password := _PASSWORD.search(said)) is not None:
+    elif "user" in said and (password := _PASSWORD.search(said)) is not None:
         word, by_tls, by_plugin, result = password.groups()
         user = by_tls if by_tls is not None else by_plugin
         dataset, category = "auth", _AUTHENTICATION
@@ -197,12 +202,12 @@ def _read(message: str, at: float, host: str | None, program: str, pid: int | No
             types, action, outcome = _START, "auth-succeeded", "success"
         else:
             types, action, outcome = _FAILED, "auth-failed", "failure"
-    elif (entry := _DIRECTORY.search(said)) is not None:
+    elif "LDAP" in said and (entry := _DIRECTORY.search(said)) is not None:
         subject = _SUBJECT.search(entry[1])
         user = subject[1] if subject is not None else entry[1]
         fields["user.id"] = entry[1]
         dataset, category, types, action, outcome = "auth", _AUTHENTICATION, _FAILED, "auth-failed", "failure"
-    if (sent := _SENT.search(said)) is not None:
+    if "SENT CONTROL" in said and (sent := _SENT.search(said)) is not None:
         user = _known(sent[1]) or user
         if (pushed := _PUSHED.search(said)) is not None:
             fields["source.nat.ip"] = pushed[1]
@@ -257,10 +262,10 @@ def _status(text: str, at: float, host: str | None, program: str, pid: int | Non
     else:
         ip, port = place.groups() if place is not None else (None, None)
     return Event(
-        timestamp=at,
-        event_module=NAME,
-        event_dataset="openvpn.status",
-        event_category=("network", "session"),
+        at,
+        NAME,
+        "openvpn.status",
+        ("network", "session"),
         event_type=_INFO,
         event_action="client-status" if kind == "CLIENT_LIST" else "route-status",
         message=text,

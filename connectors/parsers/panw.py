@@ -464,10 +464,10 @@ def _other(kind: str, names: tuple[str, ...], values: list[str], at: float) -> E
         action = get("objectname") or None
     name, domain = _account(user)
     return Event(
-        timestamp=at,
-        event_module=NAME,
-        event_dataset=f"panw.{_KIND.get(kind) or kind.lower()}",
-        event_category=category,
+        at,
+        NAME,
+        f"panw.{_KIND.get(kind) or kind.lower()}",
+        category,
         event_type=types,
         event_action=action,
         event_outcome=outcome,

@@ -54,6 +54,18 @@ _ALERT = re.compile(
     rf"\{{([\w-]{{1,16}})\}} ({_IP})(?::(\d{{1,5}}))? -> ({_IP})(?::(\d{{1,5}}))?"
 )
 
+# What tcpdump makes of OpenBSD's and FreeBSD's pflog.
+_PFLOG = re.compile(
+    r"(?:pf: )?(?:\d\d:\d\d:\d\d\.\d{1,9} )?rule ([\w.+/-]{1,64}?)(?:/0)?[ /]?\(\w{1,16}\)(?: \[uid \d{1,10}, pid \d{1,10}\])?:? "
+    rf"(pass|block|match|rdr|nat|binat|scrub) (in|out) on (\S{{1,32}}): (?:\([^)]{{0,256}}\) )?(?:IP6? )?({_IP})(?:\.(\d{{1,5}}))? > "
+    rf"({_IP})(?:\.(\d{{1,5}}))?: (.*)",
+    re.DOTALL,
+)
+_PFLOG_SEEN = re.compile(
+    r"rule [\w.+/-]{1,64}[ /]?\(\w{1,16}\).{0,48}? (?:pass|block|match|rdr|nat|binat|scrub) (?:in|out) on \S"
+)
+_TCP_FLAGS = re.compile(r"(?:Flags \[|[SFRPW.]{1,4} (?:\d|\[)|[SFRPW.]{1,4}$)")
+
 _NETWORK, _AUTHENTICATION = ("network",), ("authentication",)
 _VERDICTS = {
     "pass": ("connection", "allowed"),
@@ -84,6 +96,8 @@ _ICMP_DETAILS = {  # type of an ICMP message -> what follows it
 def sniff(text: str) -> bool:
     if "filterlog" in text[:200]:
         return True
+    if " on " in text and _PFLOG_SEEN.search(text, 0, 200) is not None:
+        return True
     if _FILTER.match(text) is not None:
         return True
     found = _SNIFF.search(text, 0, 200)
@@ -103,6 +117,9 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
     if app == "filterlog" or (app is None and _FILTER.match(message) is not None):
         return (_filter(message, envelope, origin),)
     at = envelope.timestamp
+    begin = text.find("rule ", 0, 200)
+    if begin >= 0 and (packet := _PFLOG.match(text, begin)) is not None:
+        return (_packet(packet, envelope, origin.received if at is None else at),)
     if app is None or not envelope.recognised:
         raise ParseError("neither a filterlog line nor a syslog line of a program")
     name = app.strip("()").rpartition("/")[2]
@@ -119,6 +136,40 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
         return (_other(message, name, envelope, origin.received if at is None else at),)
     reader = _READERS.get(name) or _READERS.get(name.partition("-")[0], _other)  # squid-1
     return (reader(message, name, envelope, origin.received if at is None else at),)
+
+
+def _packet(packet: re.Match[str], envelope: Envelope, at: float) -> Event:
+    """A packet that pf logged, as tcpdump prints it."""
+    rule, verdict, direction, interface, source, sport, destination, dport, rest = packet.groups()
+    transport: str | None
+    if rest.startswith("icmp") or "ICMP" in rest[:8]:
+        transport = "ipv6-icmp" if ":" in source else "icmp"
+    elif _TCP_FLAGS.match(rest) is not None:
+        transport = "tcp"
+    else:
+        transport = "udp" if sport is not None else None
+    side = "ingress" if direction == "in" else "egress"
+    fields = {
+        "rule.id": rule,
+        "network.direction": _DIRECTIONS[direction],
+        f"observer.{side}.interface.name": interface,
+    }
+    return Event(
+        timestamp=at,
+        event_module=NAME,
+        event_dataset="pfsense.pflog",
+        event_category=_NETWORK,
+        event_type=_VERDICTS.get(verdict, _CONNECTION),
+        event_action=verdict,
+        message=packet[0],
+        host_name=None if envelope.host == "rule" else envelope.host,
+        source_ip=source,
+        source_port=whole_number(sport),
+        destination_ip=destination,
+        destination_port=whole_number(dport),
+        network_transport=transport,
+        fields=fields | {"observer.type": "firewall"},
+    )
 
 
 def _ours(event: Event, kind: str, envelope: Envelope) -> Event:
@@ -371,22 +422,26 @@ def _made(
     status: int | None = None, fields: dict[str, Any] | None = None,
 ) -> Event:  # fmt: skip
     return Event(
-        timestamp=at,
-        event_module=NAME,
-        event_dataset=f"pfsense.{kind}",
-        event_category=category,
-        event_type=types,
-        event_action=action,
-        event_outcome=outcome,
-        message=message,
-        host_name=envelope.host,
-        user_name=user or None,
-        source_ip=source,
-        source_port=whole_number(source_port),
-        destination_ip=destination,
-        destination_port=whole_number(destination_port),
-        network_transport=transport,
-        process_name=name,
+        at,
+        NAME,
+        f"pfsense.{kind}",
+        category,
+        types,
+        action,
+        outcome,
+        None,
+        message,
+        envelope.host,
+        user or None,
+        None,
+        source,
+        whole_number(source_port),
+        None,
+        destination,
+        whole_number(destination_port),
+        None,
+        transport,
+        name,
         process_pid=envelope.pid,
         url_path=path,
         http_response_status_code=status,

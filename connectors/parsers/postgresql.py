@@ -7,9 +7,9 @@ from typing import Any
 
 from connectors import tolerant_json
 from connectors.clock import from_iso
-from connectors.envelope import ZONES_H, peel
+from connectors.envelope import ZONES_H, Envelope, peel
 from connectors.events import Event, Origin, ParseError
-from connectors.values import address_of
+from connectors.values import address_of, whole_number
 
 NAME = "postgresql"
 PREFIX_CHARS_MAX = 512  # of log_line_prefix and a syslog header
@@ -22,6 +22,7 @@ _SEVERITY = re.compile(
 _STAMP = re.compile(
     r"(?<!\d)(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d{1,6})?)(?: ?([A-Z]{1,5}|[+-]\d\d(?::?\d\d)?)(?![\w]))?"
 )
+_OWN = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} [A-Z]{3,5} \[\d{1,10}\] ")  # no syslog in front
 _EPOCH = re.compile(r"(?<![\d.])(\d{10}\.\d{3})(?![\d.])")
 _PID = re.compile(r"\[(\d{1,10})(?:-\d{1,10})?\]")
 _WHO = re.compile(r"(?<![^\s:,\[(|])([^\s@:,\[\]()|=]{1,128})@([^\s@:,\[\]()|]{1,128})")
@@ -64,6 +65,9 @@ _CSV_NAMES = (
 _COLUMNS = tuple(_CSV_NAMES.split())
 
 
+_NO_ENVELOPE = Envelope(None, None, None, None, None, None, None, "")
+
+
 def sniff(text: str) -> bool:
     if text[:1] == "{":
         return '"error_severity"' in text and '"backend_type"' in text
@@ -82,7 +86,8 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
     if _CSV.match(text) is not None:
         return (_csv(text, origin),)
     found = _SEVERITY.search(text, 0, PREFIX_CHARS_MAX)
-    envelope = peel(text, origin)
+    own = found is not None and _OWN.match(text) is not None
+    envelope = _NO_ENVELOPE if own else peel(text, origin)
     if found is None:
         if not envelope.recognised:
             raise ParseError("no line of PostgreSQL: no severity such as LOG or FATAL, no csvlog, no jsonlog")
@@ -97,9 +102,9 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
         stated = envelope.timestamp
     fields: dict[str, Any] = {}
     user = database = None
-    if (who := _WHO.search(prefix)) is not None:
+    if "@" in prefix and (who := _WHO.search(prefix)) is not None:
         user, database = who.groups()
-    for name, value in _NAMED.findall(prefix):
+    for name, value in _NAMED.findall(prefix) if "=" in prefix else ():
         if name == "user":
             user = value or None
         elif name in ("db", "database"):
@@ -108,7 +113,8 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
             fields["application_name"] = value
     if database:
         fields["database"] = database
-    peer = _ADDRESS.search(_STAMP.sub(" ", prefix))
+    rest = _STAMP.sub(" ", prefix)
+    peer = _ADDRESS.search(rest) if rest.count(":") > 1 or rest.count(".") > 2 else None
     pid = _PID.search(prefix)
     return (
         _event(
@@ -180,12 +186,12 @@ def _event(
     address = address_of(client) if client else None
     if client and address is None and client != "[local]":
         fields["source.domain"] = client
-    number = int(port) if port and str(port).isdigit() and len(str(port)) <= 5 else 0
+    number = whole_number(str(port)) or 0
     return Event(
-        timestamp=at,
-        event_module=NAME,
-        event_dataset=f"{NAME}.{kind}",
-        event_category=category,
+        at,
+        NAME,
+        f"{NAME}.{kind}",
+        category,
         event_type=types,
         event_action=action,
         event_outcome=outcome,

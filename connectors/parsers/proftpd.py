@@ -124,10 +124,10 @@ def _event(at: float, host: str | None, pid: int | None, message: str) -> Event:
     if found[2]:
         fields["event.reason"] = found[2].rstrip(".")
     return Event(
-        timestamp=at,
-        event_module=NAME,
-        event_dataset=f"{NAME}.{meaning.kind}",
-        event_category=meaning.category,
+        at,
+        NAME,
+        f"{NAME}.{meaning.kind}",
+        meaning.category,
         event_type=meaning.type,
         event_action=meaning.action,
         event_outcome=meaning.outcome,

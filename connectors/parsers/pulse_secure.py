@@ -17,7 +17,7 @@ NAME = "pulse_secure"
 BODY_CHARS_MAX = 8192  # header and names before the text
 SEARCHED_CHARS_MAX = 4096  # of the text, in which facts are looked for
 _BODY = re.compile(
-    r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) - ([\w.-]{1,128}) - \[([0-9A-Fa-f.:%]{0,64})\] ([^()\[\]]{0,256})\(([^()]{0,256})\)"
+    r"(\d\d\d\d-\d\d-\d\d \d\d:\d\d:\d\d) - ([\w.-]{1,128}) - \[([0-9A-Fa-f.:%]{0,64})\] ([^()\[\]]{0,256})\(([^()]{0,256})\)"
     r"\[([^\[\]]{0,4096})\] - "
 )
 _ZONED = re.compile(r"(?<!\d)\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:?\d\d)(?= )")
@@ -144,7 +144,7 @@ def _event(log: Log, at: float, source: str) -> Event:
 
 def _time(text: str, begin: int, shown: str, origin: Origin) -> float:
     """The header's time where it states its zone, else that of the body, which is local to the gateway."""
-    if (zoned := _ZONED.search(text, 0, begin)) is not None:
+    if begin > 0 and (zoned := _ZONED.search(text, 0, begin)) is not None:
         try:
             return from_iso(zoned[0], origin.clock)
         except ValueError:

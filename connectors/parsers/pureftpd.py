@@ -84,12 +84,12 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
     action = meaning.action if meaning is not None else None
     return (
         Event(
-            timestamp=at,
-            event_module=NAME,
-            event_dataset=f"{NAME}.{meaning.kind if meaning is not None else 'log'}",
-            event_category=meaning.category if meaning is not None else (),
-            event_type=meaning.type if meaning is not None else ("info",),
-            event_action=action,
+            at,
+            NAME,
+            f"{NAME}.{meaning.kind if meaning is not None else 'log'}",
+            meaning.category if meaning is not None else (),
+            meaning.type if meaning is not None else ("info",),
+            action,
             event_outcome=meaning.outcome if meaning is not None else None,
             message=envelope.message,
             host_name=envelope.host,

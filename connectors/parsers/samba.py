@@ -146,15 +146,16 @@ def _auth(match: re.Match[str], at: float, host: str | None, pid: int | None, me
     logon = word == "Auth"
     outcome = "success" if status in ("NT_STATUS_OK", None) else "failure"
     return Event(
-        timestamp=_stated(stamp, at),
-        event_module=NAME,
-        event_dataset=f"{NAME}.{'auth' if logon else 'authz'}",
-        event_category=("authentication",) if logon else ("session",),
-        event_type=("start",),
-        event_action="logon" if logon else "authorization",
-        event_outcome=outcome,
-        message=message,
-        host_name=host,
+        _stated(stamp, at),
+        NAME,
+        f"{NAME}.{'auth' if logon else 'authz'}",
+        ("authentication",) if logon else ("session",),
+        ("start",),
+        "logon" if logon else "authorization",
+        outcome,
+        None,
+        message,
+        host,
         user_name=user or None,
         user_domain=domain or None,
         source_ip=source,
@@ -195,12 +196,12 @@ def _json(document: dict[str, Any], kind: str, at: float, host: str | None, orig
     if type(station := told.get("workstation")) is str and station:
         fields["source.domain"] = station
     return Event(
-        timestamp=at,
-        event_module=NAME,
-        event_dataset=f"{NAME}.{dataset}",
-        event_category=category,
-        event_type=("start",) if dataset in ("auth", "authz") else ("change",) if category else ("info",),
-        event_action="logon" if dataset == "auth" else kind,
+        at,
+        NAME,
+        f"{NAME}.{dataset}",
+        category,
+        ("start",) if dataset in ("auth", "authz") else ("change",) if category else ("info",),
+        "logon" if dataset == "auth" else kind,
         event_outcome=None
         if type(status) is not str
         else "success"
@@ -241,8 +242,8 @@ def _full_audit(match: re.Match[str], at: float, host: str | None, pid: int | No
             fields["share"] = named[-1]
     meaning = OPERATIONS.get(operation or "", _OTHER)
     return Event(
-        timestamp=at,
-        event_module=NAME,
+        at,
+        NAME,
         event_dataset=f"{NAME}.audit",
         event_category=meaning.category,
         event_type=meaning.type,
@@ -266,7 +267,7 @@ def _log(at: float, host: str | None, pid: int | None, app: str | None, message:
     category: tuple[str, ...] = ()
     types: tuple[str, ...] = ("info",)
     user = source = None
-    if (share := _SHARE.search(message, 0, 1024)) is not None:
+    if " service " in message and (share := _SHARE.search(message, 0, 1024)) is not None:
         starts = share[3] == "connect to"
         kind, category, types = "session", ("session",), ("start",) if starts else ("end",)
         action, source, user = "connect" if starts else "disconnect", _end(share[2])[0], share[5]

@@ -46,6 +46,7 @@ _CSV = re.compile(
 _CSV_3 = re.compile(  # Snort 3: time, number, protocol, how, length, direction, both ends, rule, action
     rf"({_STAMP}), (\d+), (\w+), (\w+), (\d+), (\w+), ([^\s,]+), ([^\s,]+), (\d+):(\d+):(\d+), (\w+)"
 )
+_TAG = re.compile(r"(snort|suricata)(?:\[(\d{1,10})\])?: ")
 _STAMP_PARTS = re.compile(r"(\d\d)/(\d\d)(?:/(\d{2,4}))?-(\d\d):(\d\d):(\d\d)")
 _HEADER_PARTS = re.compile(r"(\w+)Len:(\d{1,9})|(TTL|ID|Win|TcpLen|Type|Code): ?(\w{1,10})")
 _SNIFFED = re.compile(rf"(?:<\S{{1,64}}> )?(?:\[\*\*\] )?(?:\[[A-Za-z]{{1,16}}\] (?:\[\*\*\] )?)?{_RULE} ")
@@ -133,6 +134,8 @@ def alert(text: str, origin: Origin, module: str) -> Event | None:
                 envelope.pid,
                 envelope.message,
             )
+    if body[:1].isalpha() and (tag := _TAG.match(body)) is not None:  # a relay took the time and host away
+        app, pid, body = tag[1], int(tag[2]) if tag[2] else None, body[tag.end() :]
     match = _ALERT.match(body)
     if match is None:
         packet = _PACKET.match(body)

@@ -1,15 +1,22 @@
 """Sophos Central: alerts and events of endpoint, server and e-mail protection, as the SIEM integration fetches them (JSON).
 
-Sophos' own keys stay in `fields`; `event.code` is Sophos' type (`Event::Endpoint::Threat::Detected`).
+Sophos' own keys stay in `fields`; `event.code` is Sophos' type (`Event::Endpoint::Threat::Detected`). Also the log that the
+anti-virus keeps on the machine itself: `<log><category>...` on Unix, `20261124 050000<tab>text` on Windows.
 """
 
+import html
+import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 from connectors import json_log
+from connectors.clock import EPOCH_S_MAX
 from connectors.events import Event, Lazy, Origin, ParseError
 from connectors.json_log import Log, account, address, first, flat, moment, number, part, port, program, stated
 
 NAME = "sophos_central"
+ARGUMENTS_MAX = 32  # of one message of the anti-virus that are put in their places
+CODE_CHARS_MAX = 256  # of what an event calls itself
 
 _LISTS = ("items", "value", "records")
 
@@ -43,16 +50,26 @@ _KINDS: tuple[tuple[str, Meaning], ...] = (
 _AGENT: Meaning = ("agent", ("host",), ("info",))
 _LETTING = ("Allow", "Alert", "Detected", "Warn")
 _SEVERITIES = {"none": 0, "low": 30, "medium": 50, "high": 70, "critical": 90}
+_UNIX = re.compile(r"<(category|level|domain|msg|time|arg)>([^<]{0,4096})</")
+_WINDOWS = re.compile(r"(\d{4})(\d\d)(\d\d) (\d\d)(\d\d)(\d\d)\t(\S.*)", re.DOTALL)
+_WHO = re.compile(r"User \(([^()]{1,256})\)")
+_FOUND = re.compile(r"(?i)infected|threat|virus|malware detected|has been (?:detected|blocked)")
 _TIMES = ("when", "created_at", "event_time", "end", "rt")
 
 
 def sniff(text: str) -> bool:
+    if text.startswith("<log><category>") or (text[15:16] == "\t" and _WINDOWS.match(text) is not None):
+        return True
     if '"Event::' not in text and '"event_service_event_id"' not in text:
         return False
     return '"customer_id"' in text or '"endpoint_id"' in text or '"severity"' in text
 
 
 def parse(text: str, origin: Origin) -> Sequence[Event]:
+    if text.startswith("<log><category>"):
+        return (_unix(text, origin),)
+    if text[15:16] == "\t" and (line := _WINDOWS.fullmatch(text)) is not None:
+        return (_windows(line, origin),)
     found, damaged = json_log.logs(text, _LISTS)
     events = [
         _event(log, text, origin, damaged)
@@ -64,12 +81,75 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
     return events
 
 
+def _unix(text: str, origin: Origin) -> Event:
+    """The anti-virus for Linux and Unix: a message with places, and what stands in them."""
+    values: dict[str, str] = {}
+    places: list[str] = []
+    for name, value in _UNIX.findall(text):
+        if name == "arg":
+            places.append(html.unescape(value))
+        else:
+            values.setdefault(name, html.unescape(value))
+    message = values.get("msg", "")
+    for place in places[:ARGUMENTS_MAX]:
+        message = message.replace("%s", place, 1)
+    seconds = number(values.get("time"))
+    code = values.get("msg", "").partition(" ")[0] or None
+    alarm = _FOUND.search(code or "") is not None
+    return Event(
+        timestamp=origin.received if seconds is None or seconds >= EPOCH_S_MAX else float(seconds),
+        event_module=NAME,
+        event_dataset="sophos_central.threat" if alarm else "sophos_central.agent",
+        event_category=("malware",) if alarm else ("host",),
+        event_type=("info",),
+        event_code=code,
+        message=message,
+        process_name=values.get("domain"),
+        file_path=places[0] if alarm and places and places[0][:1] == "/" else None,
+        fields=stated(
+            event__kind="alert" if alarm else None,
+            event__provider=values.get("category"),
+            log__level=values.get("level", "").lower(),
+            observer__vendor="Sophos",
+        ),
+    )
+
+
+def _windows(line: re.Match[str], origin: Origin) -> Event:
+    *stamp, message = line.groups()
+    try:
+        at = origin.clock.local(*map(int, stamp))
+    except ValueError as error:
+        raise ParseError(f"no such time: {error}") from error
+    if not 0 <= at < EPOCH_S_MAX:
+        raise ParseError("no time of a log line")
+    alarm = _FOUND.search(message, 0, 512) is not None
+    who = _WHO.match(message)
+    user, domain = (None, None) if who is None else account(who[1])
+    return Event(
+        timestamp=at,
+        event_module=NAME,
+        event_dataset="sophos_central.threat" if alarm else "sophos_central.agent",
+        event_category=("malware",) if alarm else ("host",),
+        event_type=("info",),
+        message=message,
+        user_name=user,
+        user_domain=domain,
+        fields=stated(event__kind="alert" if alarm else None, observer__vendor="Sophos"),
+    )
+
+
+@lru_cache(maxsize=1024)
+def _meaning(code: str) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
+    """Kind, category and type of an event by its own name for it."""
+    kind, category, types = next((meaning for said, meaning in _KINDS if said in code), _AGENT)
+    return kind, category, ("info",) if types == ("denied",) and any(word in code for word in _LETTING) else types
+
+
 def _event(log: Log, text: str, origin: Origin, damaged: bool) -> Event:
     data = part(log, "data")
     code = first(log, "type")
-    kind, category, types = next((meaning for said, meaning in _KINDS if said in (code or "")), _AGENT)
-    if types == ("denied",) and any(word in (code or "") for word in _LETTING):
-        types = ("info",)
+    kind, category, types = _meaning((code or "")[:CODE_CHARS_MAX])
     intrusion = part(data, "ips_threat") or part(log, "ips_threat_data")
     exploit, script = part(data, "hmpa_exploit"), part(log, "amsi_threat_data")
     who = first(log, "source", "suser") or first(data, "user_name")

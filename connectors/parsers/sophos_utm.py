@@ -17,7 +17,7 @@ from connectors.values import TRANSPORTS, whole_number
 NAME = "sophos_utm"
 
 HEAD_MAX = 300  # characters in front of the device's own time
-_TIME = re.compile(r"(?<![\d:.-])(\d{4}):(\d{1,2}):(\d{1,2})-(\d\d:\d\d:\d\d) ")
+_TIME = re.compile(r"(?<![\d:.-])(\d\d\d\d):(\d{1,2}):(\d{1,2})-(\d\d:\d\d:\d\d) ")
 _HEAD = re.compile(
     r"(?:(?![\w./-]{1,64}+(?:\[\d{1,10}+\])?+:)([^\s:\[\]]{1,255}+) )?+([\w./() -]{1,64}+)(?:\[(\d{1,10})\])?+: ?+"
 )

@@ -283,14 +283,14 @@ def _event(log: Mapping[str, str], text: str, at: int, origin: Origin, host: str
     elif component == "Anti-Virus":
         category = ("host", "malware")
     return Event(
-        timestamp=_time(log, origin, text),
-        event_module=NAME,
-        event_dataset=f"sophos_xg.{kind}",
-        event_category=category,
-        event_type=types,
-        event_action=action,
-        event_outcome=outcome,
-        event_code=code or None,
+        _time(log, origin, text),
+        NAME,
+        f"sophos_xg.{kind}",
+        category,
+        types,
+        action,
+        outcome,
+        code or None,
         message=message or None,
         host_name=host,
         user_name=_present(get("name")) or _present(get("user")),

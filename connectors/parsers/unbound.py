@@ -166,8 +166,8 @@ def _other(
     if outcome is None and " failed" in said:
         outcome = "failure"
     return Event(
-        timestamp=at,
-        event_module=NAME,
+        at,
+        NAME,
         event_dataset=f"unbound.{dataset}",
         event_category=_NETWORK if dataset != "general" or source else (),
         event_type=types,

@@ -97,12 +97,12 @@ def _event(at: float, host: str | None, pid: int | None, parts: Sequence[str | A
                 meaning, outcome = MEANINGS["LOGIN"], "failure"
     upload = action in ("UPLOAD", "APPEND")
     return Event(
-        timestamp=at,
-        event_module=NAME,
-        event_dataset=f"{NAME}.{meaning.kind}",
-        event_category=meaning.category,
-        event_type=meaning.type,
-        event_action=action.lower().replace(" ", "_"),
+        at,
+        NAME,
+        f"{NAME}.{meaning.kind}",
+        meaning.category,
+        meaning.type,
+        action.lower().replace(" ", "_"),
         event_outcome=outcome,
         message=message,
         host_name=host,

@@ -254,7 +254,8 @@ def _event(message: str, log: _Texts, about: _About) -> Event:
     types: tuple[str, ...] = ("info",)
     kind, action, outcome, service = "event", None, None, None
     user = domain = source = destination = transport = None
-    if (checked := _AUTHENTICATION.search(message, 0, 512)) is not None:
+    named = "user " in message[:512].lower()
+    if named and (checked := _AUTHENTICATION.search(message, 0, 512)) is not None:
         what, user, domain, source, verdict, reason = checked.groups()
         kind, category, types = "auth", _LOGONS, ("start",)
         outcome = "success" if verdict.lower() == "accepted" else "failure"
@@ -262,7 +263,7 @@ def _event(message: str, log: _Texts, about: _About) -> Event:
         service = _service(what)
         if reason.strip(" ,.;-"):
             fields["event.reason"] = reason.strip(" ,.;-")
-    elif (logon := _LOGON.search(message, 0, 512)) is not None:
+    elif named and (logon := _LOGON.search(message, 0, 512)) is not None:
         what, user, domain, source, verdict, rest = logon.groups()
         verdict = verdict.lower()
         kind, category = "auth", _LOGONS

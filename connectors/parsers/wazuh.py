@@ -90,15 +90,9 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
     rule = _part(document, "rule")
     meaning = _about_rule(rule, fields)
     agent, manager = _part(document, "agent"), _part(document, "manager")
-    fields.update(
-        (path, value)
-        for path, value in (
-            ("agent.id", agent.get("id")),
-            ("agent.name", agent.get("name")),
-            ("host.ip", agent.get("ip")),
-        )
-        if type(value) is str and value
-    )
+    for key, path in (("id", "agent.id"), ("name", "agent.name"), ("ip", "host.ip")):
+        if (value := _text(agent.get(key))) is not None:
+            fields[path] = value
     if (observer := _text(manager.get("name"))) is not None:
         fields["observer.name"] = observer
     if (location := _text(document.get("location"))) is not None:
@@ -122,7 +116,7 @@ def _about_rule(rule: dict[str, Any], fields: dict[str, Any]) -> Meaning:
         ("event.severity", rule.get("level")),
         ("rule.firedtimes", rule.get("firedtimes")),
     )
-    fields.update((path, value) for path, value in stated if type(value) is str or _number(value) is not None)
+    fields |= {path: value for path, value in stated if type(value) is str or _number(value) is not None}
     if groups:
         fields["rule.category"] = groups
     mitre = _part(rule, "mitre")
@@ -133,7 +127,9 @@ def _about_rule(rule: dict[str, Any], fields: dict[str, Any]) -> Meaning:
     ):
         if type(found := mitre.get(key)) is list:
             fields[name] = [word for word in found[:LIST_MAX] if type(word) is str]
-    return next((meaning for group, meaning in GROUPS.items() if group in groups), _ALERT)
+    if GROUPS.keys().isdisjoint(groups):
+        return _ALERT
+    return next(meaning for group, meaning in GROUPS.items() if group in groups)
 
 
 def _windows(
@@ -201,30 +197,34 @@ def _event(
     transport = protocol.lower() if protocol is not None and protocol.lower() in ("tcp", "udp", "icmp") else None
     program = _text(before.get("program_name")) or _text(audit.get("command"))
     return Event(
-        timestamp=at,
-        event_module=NAME,
-        event_dataset=f"{NAME}.{meaning.kind}",
-        event_category=meaning.category,
-        event_type=types,
-        event_action=action,
-        event_outcome=outcome,
-        event_code=_text(data.get("id")) if meaning.kind != "web" else None,
-        message=_text(document.get("full_log")),
-        host_name=host,
-        user_name=user,
-        source_ip=address_of(source) if source is not None else None,
-        source_port=_port(_first(data, _SOURCE_PORT)),
-        destination_ip=address_of(destination) if destination is not None else None,
-        destination_port=_port(_first(data, _DESTINATION_PORT)),
-        network_transport=transport,
-        process_name=program,
-        process_pid=_number(audit.get("pid")),
-        process_executable=_text(audit.get("exe")),
-        process_command_line=line,
-        file_path=path or _text(audited.get("name")),
-        url_path=url.partition("?")[0] if url is not None and url[:1] == "/" else None,
-        http_response_status_code=_number(data.get("id")) if meaning.kind == "web" else None,
-        service_name=_SERVICES.get(decoded, decoded) if decoded is not None and meaning.kind == "auth" else None,
+        at,
+        NAME,
+        f"{NAME}.{meaning.kind}",
+        meaning.category,
+        types,
+        action,
+        outcome,
+        _text(data.get("id")) if meaning.kind != "web" else None,
+        _text(document.get("full_log")),
+        host,
+        user,
+        None,
+        address_of(source) if source is not None else None,
+        _port(_first(data, _SOURCE_PORT)),
+        None,
+        address_of(destination) if destination is not None else None,
+        _port(_first(data, _DESTINATION_PORT)),
+        None,
+        transport,
+        program,
+        _number(audit.get("pid")),
+        _text(audit.get("exe")),
+        line,
+        None,
+        path or _text(audited.get("name")),
+        url.partition("?")[0] if url is not None and url[:1] == "/" else None,
+        _number(data.get("id")) if meaning.kind == "web" else None,
+        _SERVICES.get(decoded, decoded) if decoded is not None and meaning.kind == "auth" else None,
         fields=fields,
     )
 
@@ -257,7 +257,10 @@ def _text(value: Any) -> str | None:
 
 
 def _first(data: dict[str, Any], names: tuple[str, ...]) -> str | None:
-    return next((value for name in names if type(value := data.get(name)) is str and value), None)
+    for name in names:
+        if name in data and type(value := data[name]) is str and value:
+            return value
+    return None
 
 
 def _number(value: Any) -> int | None:

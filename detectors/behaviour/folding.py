@@ -1,19 +1,19 @@
 """The raw half: one pass over a batch that turns events into facts, equal ones folded into one with a count.
 
-Conditions on fields with few values (dataset, outcome, ...) are decided once per combination; the rest once per
-combination of the fields that a profile reads. So an event costs one look-up, and each profile it may concern another.
+Conditions on fields with few values (dataset, outcome, ...) choose a bundle of profiles once per combination. Its fields
+are read once per event; what each profile makes of a combination of values is decided once and remembered.
 """
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import attrgetter
-from typing import Any, Literal
+from typing import Any
 
 from connectors.events import ECS_ATTRIBUTES, Event
 from detectors.behaviour import derived
 from detectors.behaviour.inventory import Classes
 from detectors.behaviour.profiles import Condition, Profile, Scalar
-from detectors.facts import EVIDENCE_MAX, Entity, Fact, Located, entity_name
+from detectors.facts import EVIDENCE_MAX, Entity, Evidence, Fact, Located, entity_name
 
 ROUTES_MAX = 16_384  # combinations remembered; beyond that the memory starts afresh
 COMBINATIONS_MAX = 65_536  # per profile
@@ -50,13 +50,14 @@ _STATIC = frozenset(
         "event.outcome",
         "event.code",
         "service.name",
+        "http.response.status_code",
     }
 )
 _FOLDED_CASE = frozenset({"user", "host", "process", "domain"})  # names that systems write in any case
 
 Prepared = tuple[str, str, tuple[Entity, ...]] | None
 Test = Callable[[Any], bool]
-Cell = dict[Any, list[Any] | Literal[False]]  # combination -> count, sum, first, last, index of first, prepared
+Cell = dict[Any, list[Any]]  # combination -> count, first, last, index of the first, amounts
 
 
 class Fold:
@@ -67,8 +68,7 @@ class Fold:
         self.few_lines = profile.first_seen is None  # counted only: a key's earliest lines show what was counted
         self.static = {f: test_of(f, wanted, classes) for f, wanted in profile.select.items() if f in _STATIC}
         given = {f: c for f, c in profile.select.items() if f not in _STATIC}
-        known = derived.getters(classes)
-        self.value = single(profile.value, known) if profile.value else None
+        self.value = profile.value
         self.value_test: Test | None = None
         if profile.value in given:  # tested apart: bytes in the combination would leave nothing to fold
             wanted = given.pop(profile.value)
@@ -80,10 +80,9 @@ class Fold:
         self._names: list[dict[Any, tuple[str, Entity | None]]] = [{} for _ in named]
         self._key_size, self._item_size = len(key), len(item)
         tested = [f for f in given if f not in named]
-        fields = [*named, *tested]
-        self._tests = [(fields.index(f), test_of(f, wanted, classes)) for f, wanted in given.items()]
+        self.fields = [*named, *tested]
+        self._tests = [(self.fields.index(f), test_of(f, wanted, classes)) for f, wanted in given.items()]
         self._skipped = classes.inventory.scanners if profile.spread else frozenset()
-        self.raw = reader(fields if len(fields) > 1 else fields * 2, known)
         self._prepared: dict[Any, Prepared] = {}
 
     def routed(self, event: Event) -> bool:
@@ -125,28 +124,63 @@ class Fold:
         return made
 
 
+class Bundle:
+    """All profiles that may want an event of one kind: its values are read once for all of them."""
+
+    def __init__(self, folds: Sequence[tuple[int, Fold]], known: Mapping[str, derived.Getter]) -> None:
+        fields = list(dict.fromkeys(field for _, fold in folds for field in fold.fields))
+        values = list(dict.fromkeys((f.value, f.value_test) for _, f in folds if f.value))
+        self.read = reader(fields if len(fields) > 1 else fields * 2, known)
+        self.amounts = [(single(value, known), test) for value, test in values if value]
+        self._folds = [
+            (
+                number,
+                fold,
+                tuple(fields.index(f) for f in fold.fields),
+                values.index((fold.value, fold.value_test)) if fold.value else -1,
+            )
+            for number, fold in folds
+        ]
+        self._wanted: dict[Any, tuple[tuple[int, int, Any], ...]] = {}
+
+    def wanted(self, raw: tuple[Any, ...]) -> tuple[tuple[int, int, Any], ...]:
+        """(profile's number, number of its amount or -1, key, item and entities) of all that want this combination."""
+        found = self._wanted.get(raw)
+        if found is None:
+            if len(self._wanted) >= COMBINATIONS_MAX:
+                self._wanted.clear()
+            found = self._wanted[raw] = tuple(
+                (number, amount, prepared)
+                for number, fold, places, amount in self._folds
+                if (prepared := fold.prepare(tuple([raw[p] for p in places]))) is not None
+            )
+        return found
+
+
 class Folding:
     """All profiles' raw halves. Pure: what it remembers are answers that can be computed again."""
 
     def __init__(self, profiles: Iterable[Profile], classes: Classes) -> None:
+        self._known = derived.getters(classes)
         self._folds = [Fold(profile, classes) for profile in profiles]
         fields = sorted({"event.dataset", *(field for fold in self._folds for field in fold.static)})
         self._route_key = attrgetter(*(ECS_ATTRIBUTES[f] for f in fields), "event_module")
-        self._routes: dict[Any, tuple[tuple[int, Any, Any, Any], ...]] = {}
+        self._bundles: dict[tuple[int, ...], Bundle | None] = {(): None}
+        self._routes: dict[Any, Bundle | None] = {}
 
     def facts(self, located: Located) -> list[Fact]:
-        # one dictionary per profile within each (minute, step), which rarely change from line to line
-        cells: dict[tuple[int, int], list[Cell]] = {}
-        now: list[Cell] = []
+        cells: dict[tuple[int, int], dict[Bundle, Cell]] = {}
+        now: dict[Bundle, Cell] = {}
         minute = step = -1
         begin = end = 0.0  # of the minute
         routes, route_key, steps, sources = self._routes, self._route_key, located.steps, located.sources
         for i, event in enumerate(located.events):
             route = route_key(event)
-            folds = routes.get(route)
-            if folds is None:
-                folds = self._route(route, event)
-            if not folds:
+            try:
+                bundle = routes[route]
+            except KeyError:
+                bundle = self._route(route, event)
+            if bundle is None:
                 continue
             at = event.timestamp
             if not begin <= at < end or steps[i] != step:
@@ -154,71 +188,97 @@ class Folding:
                     continue
                 minute, step = int(at // 60), steps[i]
                 begin, end = minute * 60.0, minute * 60.0 + 60.0
-                now = cells.setdefault((minute, step), [])
-                now.extend({} for _ in range(len(self._folds) - len(now)))
-            for number, raw_of, amount_of, amount_test in folds:
-                amount: Any = 0
-                if amount_of is not None:
-                    amount = amount_of(event)
-                    if amount is None or (amount_test is not None and not amount_test(amount)):
-                        continue
-                    if amount.__class__ is not int or not 0 <= amount <= AMOUNT_MAX:
-                        amount = whole(amount)
-                raw = raw_of(event)
-                held: Any = now[number].get(raw)
-                if held:
-                    held[0] += 1
-                    held[1] += amount
-                    if at > held[3]:
-                        held[3] = at
-                    elif at < held[2] or (at == held[2] and sources[i] < sources[held[4]]):
-                        held[2], held[4] = at, i
-                elif held is None:
-                    prepared = self._folds[number].prepare(raw)
-                    now[number][raw] = False if prepared is None else [1, amount, at, at, i, prepared]
+                now = cells.setdefault((minute, step), {})
+            cell = now.get(bundle)
+            if cell is None:
+                cell = now[bundle] = {}
+            raw: Any = bundle.read(event)
+            amounts = None
+            if bundle.amounts:
+                amounts = [amount_of(read(event), test) for read, test in bundle.amounts]
+                raw = (raw, *[amount is None for amount in amounts])  # those without are folded apart
+            held = cell.get(raw)
+            if held is None:
+                cell[raw] = [1, at, at, i, amounts]
+                continue
+            held[0] += 1
+            if at > held[2]:
+                held[2] = at
+            elif at < held[1] or (at == held[1] and sources[i] < sources[held[3]]):
+                held[1], held[3] = at, i
+            if amounts:
+                held[4] = [None if more is None else more + sum_ for more, sum_ in zip(amounts, held[4], strict=True)]
         return self._made(cells, located)
 
-    def _route(self, route: Any, event: Event) -> tuple[tuple[int, Any, Any, Any], ...]:
+    def _route(self, route: Any, event: Event) -> Bundle | None:
         if len(self._routes) >= ROUTES_MAX:
             self._routes.clear()
-        made = self._routes[route] = tuple(
-            (number, fold.raw, fold.value, fold.value_test)
-            for number, fold in enumerate(self._folds)
-            if fold.routed(event)
-        )
+        numbers = tuple(number for number, fold in enumerate(self._folds) if fold.routed(event))
+        if numbers not in self._bundles:
+            self._bundles[numbers] = Bundle([(n, self._folds[n]) for n in numbers], self._known)
+        made = self._routes[route] = self._bundles[numbers]
         return made
 
-    def _made(self, cells: dict[tuple[int, int], list[Cell]], located: Located) -> list[Fact]:
+    def _made(self, cells: Mapping[tuple[int, int], Mapping[Bundle, Cell]], located: Located) -> list[Fact]:
         facts = []
-        for (minute, step), of_profiles in cells.items():
+        lines_of: dict[int, tuple[Evidence]] = {}  # an event is shown by many profiles
+        for (minute, step), of_bundles in cells.items():
             due = max(step, minute)  # a fact is never evaluated before its own minute
-            for fold, cell in zip(self._folds, of_profiles, strict=True):
+            for number, cell in sorted(_by_profile(of_bundles, located.sources).items()):
+                fold = self._folds[number]
                 shown = _shown(cell, located.sources) if fold.few_lines else None
-                for held in cell.values():
-                    if held:
-                        count, value, first, last, i, (key, item, entities) = held
-                        lines = (located.evidence(i),) if shown is None or i in shown else ()
-                        facts.append(
-                            Fact(
-                                fold.detector, key, item, minute, due, first, last, count, float(value), entities, lines
-                            )
-                        )
+                for (key, item, entities), (count, value, first, last, i) in cell.items():
+                    lines: tuple[Evidence, ...] = ()
+                    if shown is None or i in shown:
+                        lines = lines_of.get(i) or lines_of.setdefault(i, (located.evidence(i),))
+                    facts.append(
+                        Fact(fold.detector, key, item, minute, due, first, last, count, float(value), entities, lines)
+                    )
         return facts
 
 
-def _shown(cell: Cell, sources: Sequence[str]) -> set[int]:
+def _by_profile(of_bundles: Mapping[Bundle, Cell], sources: Sequence[str]) -> dict[int, dict[Any, list[Any]]]:
+    """Profile's number -> (key, item, entities) -> count, sum, first, last, index of the first."""
+    found: dict[int, dict[Any, list[Any]]] = {}
+    for bundle, combinations in of_bundles.items():
+        for raw, (count, first, last, i, amounts) in combinations.items():
+            for number, place, prepared in bundle.wanted(raw if amounts is None else raw[0]):
+                amount = amounts[place] if place >= 0 else 0
+                if amount is None:
+                    continue
+                cell = found.get(number)
+                if cell is None:
+                    cell = found[number] = {}
+                held = cell.get(prepared)
+                if held is None:
+                    cell[prepared] = [count, amount, first, last, i]
+                    continue
+                held[0] += count
+                held[1] += amount
+                held[3] = max(held[3], last)
+                if first < held[2] or (first == held[2] and sources[i] < sources[held[4]]):
+                    held[2], held[4] = first, i
+    return found
+
+
+def amount_of(value: Any, test: Test | None) -> int | None:
+    """What an event adds to a sum; None if it is not counted."""
+    if value is None or (test is not None and not test(value)):
+        return None
+    return value if value.__class__ is int and 0 <= value <= AMOUNT_MAX else whole(value)
+
+
+def _shown(cell: Mapping[Any, list[Any]], sources: Sequence[str]) -> set[int]:
     """The events behind the facts that keep a line: for each key those of the items that came first.
 
     However a minute was cut into batches, the earliest lines of all its batches together are the same.
     """
     of_keys: dict[str, dict[str, tuple[float, str, int]]] = {}
-    for held in cell.values():
-        if held:
-            _, _, first, _, i, (key, item, _) = held
-            place = (first, sources[i], i)
-            items = of_keys.setdefault(key, {})
-            if item not in items or place < items[item]:
-                items[item] = place
+    for (key, item, _), (_, _, first, _, i) in cell.items():
+        place = (first, sources[i], i)
+        items = of_keys.setdefault(key, {})
+        if item not in items or place < items[item]:
+            items[item] = place
     return {i for items in of_keys.values() for _, _, i in sorted(items.values())[:EVIDENCE_MAX]}
 
 

@@ -3,7 +3,7 @@ and the local calendar.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import date, datetime
 from functools import cache
 from ipaddress import ip_address, ip_network
@@ -15,6 +15,7 @@ import msgspec
 import re2
 
 from detectors.behaviour.geo import GeoError, open_countries
+from detectors.facts import entity_name
 
 INTERNAL = (
     "10.0.0.0/8",
@@ -108,7 +109,7 @@ class Inventory(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     internal: tuple[str, ...] = INTERNAL  # what is not the internet
     server_networks: tuple[str, ...] = ()  # where only servers live
     networks: tuple[Network, ...] = ()  # parts with a name and a role
-    scanners: frozenset[str] = frozenset()  # allowed to spread over the network (scanner, monitoring), by exact address
+    scanners: Collection[str] = ()  # allowed to spread over the network (scanner, monitoring), by exact address
     accounts: Accounts = Accounts()
     hosts: Hosts = Hosts()
     timezone: str = "Europe/Berlin"  # of working hours and days
@@ -131,8 +132,8 @@ class Classes:
     def __init__(self, inventory: Inventory) -> None:
         self.inventory = inventory
         self._networks = _networks(inventory)
-        self._accounts = _Names(inventory.accounts, ("machine", "service", "admin", "person"))
-        self._hosts = _Names(inventory.hosts, ("client", "server"))
+        self._accounts = _Names("user", inventory.accounts, ("machine", "service", "admin", "person"))
+        self._hosts = _Names("host", inventory.hosts, ("client", "server"))
         self._countries = open_countries(Path(inventory.geo)) if inventory.geo else None
         self._calendar = Calendar(inventory)
         self._placed: dict[str, tuple[str, str]] = {}
@@ -179,11 +180,11 @@ class Classes:
 
     def _of(self, kind: str, name: str) -> str:
         if kind == "user":
-            return self._accounts.of(name.lower().rsplit("\\", 1)[-1].split("@", 1)[0]) or "person"
+            return self._accounts.of(name) or "person"
         if kind == "host":
             if where := self.address(name):  # a device that logs under its address
                 return "server" if where == "server" else "client"
-            return self._hosts.of(name.lower().split(".", 1)[0]) or "client"
+            return self._hosts.of(name) or "client"
         if kind == "address":
             return {"internal": "client", "": "any"}.get(where := self.address(name), where)
         return "any"
@@ -243,19 +244,21 @@ class Calendar:
 class _Names:
     """Exact names, and one expression per class for its patterns, in linear time."""
 
-    def __init__(self, names: msgspec.Struct, order: tuple[str, ...]) -> None:
+    def __init__(self, kind: str, names: msgspec.Struct, order: tuple[str, ...]) -> None:
+        self._kind = kind
         self._exact: dict[str, str] = {}
         self._patterns: list[tuple[str, Any]] = []
-        for kind in order:
-            given = [name.lower() for name in getattr(names, kind)]
+        for class_ in order:
+            given = [entity_name(kind, name) for name in getattr(names, class_)]
             for name in given:
                 if not set(name) & set("*?"):
-                    self._exact.setdefault(name, kind)
+                    self._exact.setdefault(name, class_)
             globs = [_expression(name) for name in given if set(name) & set("*?")]
             if globs:
-                self._patterns.append((kind, re2.compile("|".join(globs))))
+                self._patterns.append((class_, re2.compile("|".join(globs))))
 
-    def of(self, name: str) -> str:
+    def of(self, text: str) -> str:
+        name = entity_name(self._kind, text)
         exact = self._exact.get(name)
         if exact is not None:
             return exact
@@ -278,8 +281,9 @@ def faults_of(inventory: Inventory) -> Iterator[tuple[tuple[str | int, ...], str
         except ValueError:
             yield ("scanners",), f"`{text}` is no address (a whole network is never excepted)"
     for group, names in (("accounts", inventory.accounts), ("hosts", inventory.hosts)):
-        for kind in names.__struct_fields__:
-            yield from (((group, kind), message) for message in _name_faults(getattr(names, kind)))
+        kind = {"accounts": "user", "hosts": "host"}[group]
+        for class_ in names.__struct_fields__:
+            yield from (((group, class_), message) for message in _name_faults(kind, getattr(names, class_)))
     try:
         ZoneInfo(inventory.timezone)
     except (ZoneInfoNotFoundError, ValueError, OSError):
@@ -347,12 +351,12 @@ def _network_faults(text: str) -> Iterator[str]:
         yield str(error)
 
 
-def _name_faults(names: Iterable[str]) -> Iterator[str]:
+def _name_faults(kind: str, names: Iterable[str]) -> Iterator[str]:
     listed = list(names)
     if len(listed) > NAMES_MAX:
         yield f"more than {NAMES_MAX} names"
     for name in listed:
-        if not name.strip("*? "):
+        if not entity_name(kind, name).strip("*? "):
             yield f"`{name}` would be every name"
         elif len(name) > NAME_CHARS_MAX:
             yield f"`{name[:40]}...` is longer than {NAME_CHARS_MAX} characters"

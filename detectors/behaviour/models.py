@@ -40,13 +40,9 @@ class Learning(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     trees: int = 100
     sample: int = 256
 
-    def warmup_of(self, days: int) -> int:
-        """Warm-up within a history of so many days: a short one is not all warm-up."""
-        return min(self.warmup_days, int(days * WARMUP_SHARE_MAX))
-
     def within(self, days: int) -> "Learning":
-        """The same for whoever says that so many days must do."""
-        warmup = self.warmup_of(days)
+        """The same for whoever says that so many days must do: a short history is not all warm-up."""
+        warmup = min(self.warmup_days, int(days * WARMUP_SHARE_MAX))
         calibration = max(1, min(self.calibration_days, days - warmup))
         return msgspec.structs.replace(self, warmup_days=warmup, calibration_days=calibration)
 
@@ -68,9 +64,6 @@ class Models(msgspec.Struct, frozen=True, eq=False):
     forests: dict[str, forests.Forest]
     fingerprints: dict[str, str]
     features: int  # how many were read
-
-    def warmup_of(self, days: int) -> int:
-        return self.learning.warmup_of(days)
 
     @property
     def tenant_days(self) -> int:
@@ -195,7 +188,7 @@ def fit(
             vectors[feature.tenant, feature.detector, feature.key, feature.time] = feature
         else:
             strongest[feature.tenant, feature.detector, feature.key, feature.day] = feature
-    begins = {place: _begin(sorted(seen), learning.warmup_of(len(seen))) for place, seen in days.items()}
+    begins = {place: _begin(sorted(seen), learning.warmup_days) for place, seen in days.items()}
     learned = [f for _, f in sorted(strongest.items()) if f.day >= _begin_of(f, begins)]
     hours = [f for _, f in sorted(vectors.items()) if f.day >= _begin_of(f, begins)]
     grown, scored = _forests(hours, learning, seed)

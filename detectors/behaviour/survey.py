@@ -14,6 +14,7 @@ import msgspec
 
 from connectors.events import Event
 from detectors.behaviour.inventory import LAENDER, Accounts, Classes, Hosts, Inventory, holidays_of
+from detectors.facts import entity_name
 
 KEYS_MAX = 50_000  # addresses, accounts and hosts that are followed; later ones are passed over
 ITEMS_MAX = 512  # counted per key
@@ -101,7 +102,7 @@ class Survey:
             if event.user_name and "authentication" in event.event_category and event.event_outcome == "success":
                 self._logon(event, event.user_name)
             elif event.user_name and ("iam" in event.event_category or event.event_action == "sudo_command"):
-                account = _under(self._accounts, self._name(event.user_name), Account)
+                account = _under(self._accounts, entity_name("user", event.user_name), Account)
                 if account is not None:
                     account.rights += 1
 
@@ -158,7 +159,7 @@ class Survey:
             _into(self._ports, target, port)
 
     def _logon(self, event: Event, user: str) -> None:
-        name, host = self._name(user), _short(event.host_name)
+        name, host = entity_name("user", user), entity_name("host", event.host_name or "")
         kind = event.fields.get("winlog.logon.type")
         if name.endswith("$"):
             if event.source_ip and self._classes.address(event.source_ip) == "external":
@@ -185,10 +186,6 @@ class Survey:
             account.screens += kind in REMOTE
             if (kind in REMOTE or event.service_name == "ssh") and len(account.remote) < ITEMS_MAX:
                 account.remote.add(host)
-
-    @staticmethod
-    def _name(user: str) -> str:
-        return user.lower().rsplit("\\", 1)[-1].split("@", 1)[0]
 
     # --- concluding -----------------------------------------------------------------------------------------------
 
@@ -423,10 +420,6 @@ def _classed(key: str, usual: Accounts | Hosts, found: Mapping[str, Mapping[str,
 def _few(items: Sequence[Any]) -> str:
     shown = ", ".join(map(str, items[:EXAMPLES_MAX]))
     return f"{shown} and {len(items) - EXAMPLES_MAX} more" if len(items) > EXAMPLES_MAX else shown
-
-
-def _short(host: str | None) -> str:
-    return host.lower().split(".", 1)[0] if host else ""
 
 
 def _around(address: str) -> str:

@@ -15,18 +15,18 @@ from connectors.events import Event
 from detectors.facts import EVIDENCE_MAX, Entity, Evidence, Fact, Located, Store, entity_name
 from detectors.sigma.correlation import JOIN, Correlator
 from detectors.sigma.generate import generate
-from detectors.sigma.index import SAMPLE_EVENTS, Condition, Index
+from detectors.sigma.index import Condition, Index
 from detectors.sigma.literals import Texts
 from detectors.sigma.loader import PLACEHOLDER, Correlation, Fault, Rule, RuleFaults, load, spoken
 from detectors.sigma.logsource import CODES, OTHER_CODE, Sources, entity_fields, sources
 from detectors.sigma.tree import Const, codes_of, simplify
 from detectors.sigma.values import getter, written
 
-__all__ = ["Correlation", "Fault", "Rule", "RuleFaults", "RuleSet", "spoken"]
+__all__ = ["Correlation", "Fault", "Kind", "Rule", "RuleFaults", "RuleSet", "spoken"]
 
 ROUTES_MAX = 4096  # kinds of event remembered; a sender can invent event codes and program names without end
 KINDS_MAX = 1024  # of these, as far as rules tell them apart
-INDEXED_MIN = 32  # rules on one kind of event from which on an index is faster than running them all
+INDEXED_MIN = 8  # rules on one kind of event from which on an index is faster than running them all
 EXTRA_BYTES_MAX = 512  # of one value that a sentence names
 KEY_BYTES_MAX = 512  # of one key value
 
@@ -82,6 +82,7 @@ class RuleSet:
                 for below in dict.fromkeys(rule.correlation.rules):
                     self._above.setdefault(below, []).append(rule)
         self._base = [rule for rule in rules if rule.condition is not None]
+        self._ids = [rule.id for rule in self._base]
         self._plans = [self._plan(rule) for rule in self._base]
         self._texts = Texts()
         self._conditions: list[Condition] = []
@@ -91,6 +92,9 @@ class RuleSet:
             self._conditions.append(Condition(number, rule.condition, self._texts))
             self._coded.append(codes_of(rule.condition))
         self._codes = CODES.union(*self._coded)
+        self._sources: dict[tuple[str | None, str | None, str | None], list[int]] = {}
+        for number, rule in enumerate(self._base):
+            self._sources.setdefault((rule.product, rule.category, rule.service), []).append(number)
         self._services = frozenset(rule.service for rule in self._base if rule.service is not None)
         self._products = frozenset(rule.product for rule in self._base if rule.product is not None)
         self._routes: dict[Kind, Callable[[Event], list[int] | None] | None] = {}
@@ -141,9 +145,12 @@ class RuleSet:
     def matches(self, event: Event) -> list[str]:
         """The ids of the rules that one event meets, in the order of the rules; correlations aside."""
         kind = (event.event_dataset, event.event_code, event.event_category)
-        found = self._routes[kind] if kind in self._routes else self._route(*kind)
+        try:
+            found = self._routes[kind]
+        except KeyError:
+            found = self._route(*kind)
         numbers = found(event) if found is not None else None
-        return [self._base[number].id for number in numbers or ()]
+        return [self._ids[number] for number in numbers] if numbers else []
 
     def prepare(self, like: "RuleSet") -> None:
         """Compiles for the kinds of events that another rule set has met, so that the first batch need not wait for it."""
@@ -202,16 +209,16 @@ class RuleSet:
         told = sources(dataset, known_code, ecs)
         told = Sources(told.products & self._products, told.categories, told.services & self._services)
         if (told, known_code) not in self._kinds:
+            numbers = [n for source, those in self._sources.items() if told.match(*source) for n in those]
             applying: list[Condition] = []
-            for condition, rule, codes in zip(self._conditions, self._base, self._coded, strict=True):
-                if not told.match(rule.product, rule.category, rule.service):
-                    continue
-                if not codes:
-                    applying.append(condition)
-                    continue
-                node = simplify(condition.node, known_code)
-                if not isinstance(node, Const) or node.value:
-                    applying.append(Condition(condition.number, node, self._texts))
+            for number in sorted(numbers):
+                condition = self._conditions[number]
+                if self._coded[number]:
+                    node = simplify(condition.node, known_code)
+                    if isinstance(node, Const) and not node.value:
+                        continue
+                    condition = Condition(number, node, self._texts)
+                applying.append(condition)
             self._kinds[told, known_code] = self._matcher(applying)
         found = self._routes[dataset, code, ecs] = self._kinds[told, known_code]
         return found
@@ -221,8 +228,7 @@ class RuleSet:
             return None
         if len(applying) < INDEXED_MIN and not any(condition.keyword for condition in applying):
             return generate([(condition.number, condition.node) for condition in applying])
-        few = len(applying) < INDEXED_MIN
-        return Index(applying, self._texts, sample_events=0 if few else SAMPLE_EVENTS).matches
+        return Index(applying, self._texts).matches
 
     def _note(
         self,

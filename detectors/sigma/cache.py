@@ -23,6 +23,7 @@ _MAKERS = (
     "cache",
     "checks",
     "documents",
+    "overlays",
     "reading",
     "rules",
     "translate",

@@ -1,14 +1,16 @@
 """What can be said of a rule document before its conditions are parsed, each fault with its exact line."""
 
-import re
 from collections.abc import Iterator
+from datetime import date, datetime
 from typing import Any
 
-from detectors.sigma.documents import Document, Fault, Mapped, nearest, note
+from detectors.sigma.documents import Document, Fault, Mapped, identified, nearest, note
+from detectors.sigma.rules import OWNER_KEYS
 from detectors.sigma.translate import MODIFIERS
 
 LEVELS = ("informational", "low", "medium", "high", "critical")
-STATUSES = ("stable", "test", "experimental", "deprecated", "unsupported")
+STAGING = "staging"  # our own status: a rule that only writes history
+STATUSES = ("stable", "test", "experimental", "deprecated", "unsupported", STAGING)
 _RULE_KEYS = frozenset(
     [
         "action",
@@ -38,9 +40,7 @@ _RULE_KEYS = frozenset(
         "title",
     ]
 )
-OWN_KEYS = frozenset({"title_de", "description_de", "entity", "reason", "tests"})
-_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
-_NO_ID = "0" * 8 + "-0000" * 3 + "-" + "0" * 12
+OWN_KEYS = frozenset({"title_de", "description_de", "entity", "override", "reason", "staging_until", "tests"})
 _TEST_KEYS = frozenset({"name", "match", "source", "lines", "event", "events"})
 _REPEAT_KEYS = frozenset({"line", "repeat"})
 _LOGSOURCE_KEYS = frozenset({"product", "category", "service", "definition"})
@@ -54,15 +54,16 @@ def check(document: Document, faults: list[Fault]) -> None:
             note(faults, document, key, f"unknown key {key!r}{nearest(key, _RULE_KEYS | OWN_KEYS)}")
     if not isinstance(body.get("title"), str):
         note(faults, document, "title", "a rule needs a title")
-    unnamed = "id" not in body and not body.get("name") and "correlation" not in body
-    if unnamed or not _UUID.fullmatch(str(body.get("id", _NO_ID))):
-        note(faults, document, "id", "a rule needs an id, a UUID")
+    if not identified(body):
+        note(faults, document, "id", f"a rule needs an id, a UUID, not {body['id']!r}")
     for key, valid in (("level", LEVELS), ("status", STATUSES)):
         if key in body and body[key] not in valid:
             note(faults, document, key, f"{body[key]!r} is no {key}{nearest(body[key], valid)}")
     for key in ("title_de", "description_de"):
         if key in body and not isinstance(body[key], str):
             note(faults, document, key, f"{key} must be text")
+    if day(body.get("staging_until", "2000-01-01")) is None:
+        note(faults, document, "staging_until", f"{body['staging_until']!r} is no date, for example 2026-12-31")
     entity = body.get("entity", [])
     if not isinstance(entity, list) or not all(isinstance(name, str) for name in entity):
         note(faults, document, "entity", "entity must be a list of field names")
@@ -100,6 +101,28 @@ def check(document: Document, faults: list[Fault]) -> None:
                 for modifier in str(item).split("|")[1:]
                 if modifier not in MODIFIERS
             )
+
+
+def check_filter(document: Document, faults: list[Fault]) -> None:
+    body = document.body
+    for key in body:
+        if key not in _RULE_KEYS and key not in OWNER_KEYS and (close := nearest(key, _RULE_KEYS.union(OWNER_KEYS))):
+            note(faults, document, key, f"unknown key {key!r}{close}")
+    for key in ("owner", "reason"):
+        if key in body and not (isinstance(body[key], str) and body[key].strip()):
+            note(faults, document, key, f"{key} must be text")
+    if "expires" in body and day(body["expires"]) is None:
+        note(faults, document, "expires", f"{body['expires']!r} is no date, for example 2026-12-31")
+
+
+def day(value: Any) -> str | None:
+    """A date as ISO 8601, None where it is none."""
+    if isinstance(value, datetime):
+        return value.date().isoformat()
+    try:
+        return (value if isinstance(value, date) else date.fromisoformat(value)).isoformat()
+    except (TypeError, ValueError):
+        return None
 
 
 def _check_tests(document: Document, faults: list[Fault]) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from detectors.facts import EVIDENCE_MAX, Entity, Evidence, Fact, Store, Table
-from detectors.sigma.rules import Correlation, Rule
+from detectors.sigma.rules import Correlation, Rule, version
 from detectors.sigma.values import COMPARE
 
 KEYS_MAX = 100_000  # windows kept per correlation
@@ -38,11 +38,18 @@ class Window(msgspec.Struct, array_like=True):
     entities: list[Entity] = []
     evidence: list[tuple[float, int, Evidence]] = []
     taken: dict[int, tuple[int, int]] = {}  # number of the rule -> (minute, evidence taken in it)
+    counts: str = ""  # digest of what the correlation counted when this was written
 
 
 class _Plan(msgspec.Struct):
     rule: Rule
     correlation: Correlation
+    counts: str
+
+
+def _counts(spec: Correlation) -> str:
+    """A digest of what a correlation counts: a window that was filled by another reading of its rule says nothing now."""
+    return version(list(map(str, (spec.type, spec.rules, spec.groups, spec.items, spec.expression))))[:8]
 
 
 class Correlator:
@@ -52,7 +59,7 @@ class Correlator:
         self._plans: dict[str, _Plan] = {}
         for rule in rules:
             if rule.correlation is not None:
-                self._plans[rule.id] = _Plan(rule, rule.correlation)
+                self._plans[rule.id] = _Plan(rule, rule.correlation, _counts(rule.correlation))
         self._numbers: dict[str, tuple[_Plan, tuple[int, ...]]] = {}
         for plan in self._plans.values():
             for below in plan.correlation.rules:
@@ -113,7 +120,8 @@ class _Session:
                     entries_max=KEYS_MAX,
                     idle_max_s=2 * plan.correlation.window_s + 120,
                 )
-            window = table.get(fact.key) or Window()
+            held = table.get(fact.key)
+            window = held if held is not None and held.counts == plan.counts else Window(counts=plan.counts)
             self._touched[place] = window
         return window
 

@@ -8,13 +8,16 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from uuid import NAMESPACE_URL, uuid5
 
 import msgspec
 import yaml
 
 FILE_BYTES_MAX = 4_194_304  # of one rule file
+SUFFIXES = frozenset({".yml", ".yaml"})
 ALIASES_MAX = 64  # YAML aliases per file, against documents that unfold without end
 
+_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _ANCHOR = re.compile(rb"[\s\[{,]&\w")  # the file may use aliases
 
 
@@ -91,16 +94,33 @@ class Document(msgspec.Struct):
 
 
 def files(paths: Sequence[Path]) -> list[Path]:
-    """The YAML files named or below the folders named, each once, in a fixed order."""
+    """The YAML files named or below the folders named, each once, in a fixed order; hidden ones aside.
+
+    A volume of Kubernetes holds every file twice, once in a hidden folder.
+    """
     found: dict[Path, None] = {}
     for path in paths:
         if path.is_dir():
-            found.update(
-                dict.fromkeys(sorted(p for p in path.rglob("*") if p.suffix in {".yml", ".yaml"} and p.is_file()))
-            )
+            within = (p for p in path.rglob("*") if p.suffix in SUFFIXES and not _hidden(p.relative_to(path)))
+            found.update(dict.fromkeys(sorted(p for p in within if p.is_file())))
         else:
             found[path] = None
     return list(found)
+
+
+def _hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
+
+
+def identity(body: Mapped) -> str:
+    """The id of a rule. Correlations and their parts may do without: then it hangs on the name or title."""
+    given = body.get("id")
+    return str(uuid5(NAMESPACE_URL, f"sigma:{body.get('name') or body['title']}") if given is None else given).lower()
+
+
+def identified(body: Mapped) -> bool:
+    """Whether the id is a UUID, where one is given."""
+    return "id" not in body or _UUID.fullmatch(str(body["id"])) is not None
 
 
 def documents(path: Path, content: bytes, faults: list[Fault]) -> Iterator[Document]:

@@ -179,7 +179,7 @@ class _Source:
     def made(self) -> Any:
         """The function that the lines define."""
         exec(compile("\n".join(self.lines), "<sigma rules>", "exec"), self.bound)  # noqa: S102 -- holds names and constants of ours only, no text of a rule
-        return self.bound["made"]
+        return self.bound.pop("made")  # else the function and its globals would keep each other alive
 
     # expressions
 
@@ -334,6 +334,17 @@ def checker(node: Node) -> Callable[[Event], bool]:
     indent = source.nest(_conjuncts(node), set())
     source.lines += [f"{indent}return True", " return False"]
     function: Callable[[Event], bool] = source.made()
+    return function
+
+
+def tester(field: str, node: Node) -> Callable[[str], bool]:
+    """A function that tells whether the text of one field meets a condition that reads nothing else."""
+    source = _Source()
+    raw = source.name("r", field)
+    source.lines.append(f"def made({raw}):")
+    indent = source.nest(_conjuncts(node), {("r", field)})
+    source.lines += [f"{indent}return True", " return False"]
+    function: Callable[[str], bool] = source.made()
     return function
 
 

@@ -1,30 +1,40 @@
-"""Many rules on one kind of event: each is looked at only when one of the texts that it cannot do without is there.
+"""Many rules on one kind of event: each is looked at only when texts that it cannot do without are there.
 
-For every rule the index picks necessary texts on one field, the rarest by what a sample of the events shows. An event's
-fields are looked up in tables of these texts, with the answers for short values remembered, and only the rules that
-turn up are run. Which texts are picked never changes what is found.
+For every rule the index picks necessary texts, the rarest by what a sample of the events shows, and where the rarest is
+still common a second and third set of them that must be there as well. An event's fields are looked up in tables of these
+texts, with the answers for values remembered, and only the rules that turn up are run. Which texts are picked never
+changes what is found.
 """
 
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 
 from connectors.events import Event
-from detectors.sigma.generate import Probe, checker, generate, prober
-from detectors.sigma.literals import Choice, Need, Texts, Wanted, choose, fold, texts_of
-from detectors.sigma.scan import MEMO_CHARS_MAX, MEMO_MAX, Scanner
-from detectors.sigma.tree import Node, has_keywords
-from detectors.sigma.values import ABSENT, LOWERED_CHARS_MIN, SEPARATOR, Many, getter, lowered, text, values
+from detectors.sigma.generate import Probe, checker, generate, prober, tester
+from detectors.sigma.literals import Choice, Every, Group, Need, Texts, Wanted, choose, fold
+from detectors.sigma.scan import LOWER_TO_ASCII, Anywhere, Scanner
+from detectors.sigma.tree import And, Node, has_keywords, only_field
+from detectors.sigma.values import ABSENT, LOWERED_CHARS_MIN, Many, getter, keyword_text, lowered, text, written
 
 SAMPLE_EVENTS = 512  # of a kind, after which the texts are chosen anew
 SAMPLE_CHARS_MAX = 4096  # of a value in the sample
+SAMPLE_ROUNDS = 6  # of choosing and looking how common the choice is
 KEYWORD_PRICE = 1.0  # a search in all values costs as much as running a rule on every event
 PROBE_PRICE = 0.1  # looking up one field, as a share of running a rule
+MARKS_MAX = 3  # sets of texts asked for together
+COMMON_MIN = 0.002  # of the events; a rule that turns up more often is asked for with a further set
+FURTHER_PRICE = 0.05  # noting one more text, as a share of running a rule
+MEMO_MAX = 4096  # values of a field remembered
+MEMO_CHARS_MAX = 1024  # of a remembered value; longer ones seldom come again
+MEMO_CHARS_SUM_MAX = 524_288  # of all remembered values of a field
+COMBINED_MAX = 4096  # combinations of found texts remembered
+COMBINED_MARKS_MAX = 64  # of a remembered combination
 
-Numbers = tuple[int, ...]
-_NONE: Numbers = ()
-
-LOWER_TO_ASCII = "\u0130\u017f\u212a"  # letters from beyond ASCII that small letters bring into it
+Marks = tuple[int, ...]
+_NONE: Marks = ()
+_NO_TESTS: Mapping[int, Callable[[str], bool]] = {}
 
 
 class Condition:
@@ -34,6 +44,7 @@ class Condition:
         self.number = number
         self.node = node
         self._texts = texts
+        self._tests: dict[str, Callable[[str], bool]] = {}
 
     @cached_property
     def need(self) -> Need | None:
@@ -47,44 +58,85 @@ class Condition:
     def check(self) -> Callable[[Event], bool]:
         return checker(self.node)
 
+    @cached_property
+    def alone(self) -> dict[str, Node]:
+        """What must hold of one field's value, whatever the others are."""
+        found: dict[str, list[Node]] = {}
+        for part in self.node.args if isinstance(self.node, And) else (self.node,):
+            field = only_field(part)
+            if field is not None:
+                found.setdefault(field, []).append(part)
+        return {field: And(tuple(parts)) for field, parts in found.items()}
+
+    def holds(self, field: str, value: str) -> bool:
+        """Whether the condition may hold with this text in a field."""
+        test = self._tests.get(field)
+        if test is None:
+            test = self._tests[field] = tester(field, self.alone[field])
+        return test(value)
+
 
 class Table:
-    """The texts on one field and the numbers of the rules that each brings up."""
+    """The texts on one field and the marks that each leaves on an event; `tests` has what else a mark asks of the value."""
 
-    def __init__(self, wanted: Mapping[Wanted, Iterable[int]]) -> None:
-        self._equals: dict[str, Numbers] = {}
+    def __init__(
+        self, wanted: Mapping[Wanted, Iterable[int]], tests: Mapping[int, Callable[[str], bool]] = _NO_TESTS
+    ) -> None:
+        self._equals: dict[str, Marks] = {}
         within: dict[str, tuple[list[int], list[int], list[int]]] = {}
-        for each, numbers in wanted.items():
+        for each, marks in wanted.items():
             if each.op == "equals":
-                self._equals[each.value] = tuple(sorted(numbers))
+                self._equals[each.value] = tuple(sorted(marks))
             else:
                 place = within.setdefault(each.value, ([], [], []))
-                place[("contains", "startswith", "endswith").index(each.op)].extend(sorted(numbers))
+                place[("contains", "startswith", "endswith").index(each.op)].extend(sorted(marks))
         self._within = [(value, *map(tuple, lists)) for value, lists in within.items()]
         self._ascii = all(each.value.isascii() for each in wanted)
         self._scanner = Scanner(list(within)) if within else None
-        self.memo: dict[str, Numbers] = {}
-        self.remembered: Callable[[str], Numbers | None] = self.memo.get
+        self._tests = tests
+        self.memo: dict[str, Marks] = {}
+        self._memo_chars = 0
+        self.remembered: Callable[[str], Marks | None] = self.memo.get
 
-    def of_text(self, value: str) -> Numbers:
-        """The numbers that a text brings up, each once and in order."""
-        low = self._low(value)
-        numbers = self._equals.get(low, _NONE)
-        if self._scanner is not None:
-            found = set(numbers)
-            for place in self._scanner.found(low):
-                literal, anywhere, first, last = self._within[place]
-                found.update(anywhere)  # type: ignore[arg-type]
-                if first and low.startswith(literal):  # type: ignore[arg-type]
-                    found.update(first)  # type: ignore[arg-type]
-                if last and low.endswith(literal):  # type: ignore[arg-type]
-                    found.update(last)  # type: ignore[arg-type]
-            numbers = tuple(sorted(found)) if found else _NONE
+    def of_text(self, value: str) -> Marks:
+        """The marks that a text leaves, each once and in order."""
+        marks = self.found(value)
+        if marks and self._tests:
+            tests = self._tests
+            marks = tuple([mark for mark in marks if (test := tests.get(mark)) is None or test(value)])
         if len(value) <= MEMO_CHARS_MAX:
-            if len(self.memo) >= MEMO_MAX:
+            self._memo_chars += len(value)
+            if len(self.memo) >= MEMO_MAX or self._memo_chars > MEMO_CHARS_SUM_MAX:
                 self.memo.clear()
-            self.memo[value] = numbers
-        return numbers
+                self._memo_chars = len(value)
+            self.memo[value] = marks
+        return marks
+
+    def found(self, value: str) -> Marks:
+        """The marks of all texts that stand in a value."""
+        low = self._low(value)
+        marks = self._equals.get(low, _NONE)
+        if self._scanner is None:
+            return marks
+        places = self._scanner.found(low)
+        if not places:
+            return marks
+        found = set(marks)
+        for place in places:
+            literal, anywhere, first, last = self._within[place]
+            found.update(anywhere)  # type: ignore[arg-type]
+            if first and low.startswith(literal):  # type: ignore[arg-type]
+                found.update(first)  # type: ignore[arg-type]
+            if last and low.endswith(literal):  # type: ignore[arg-type]
+                found.update(last)  # type: ignore[arg-type]
+        return tuple(sorted(found))
+
+    def of_other(self, value: object) -> Marks:
+        """The marks that a number, a truth value or a list leaves; what holds of a list need not hold of a part of it."""
+        found: Marks = _NONE
+        for each in _texts(value):
+            found += self.found(each)
+        return found
 
     def _low(self, value: str) -> str:
         """Small letters to look in. Where only ASCII is looked for, a long text is stripped of all else: that is much faster."""
@@ -93,14 +145,6 @@ class Table:
         if self._ascii and not value.isascii() and not any(letter in value for letter in LOWER_TO_ASCII):
             return value.encode("ascii", "replace").decode().lower()
         return fold(lowered(value))
-
-    def of_other(self, value: object) -> Numbers:
-        """The numbers that a number, a truth value or a list brings up."""
-        found: Numbers = _NONE
-        for each in _texts(value):
-            numbers = self.remembered(each)
-            found += self.of_text(each) if numbers is None else numbers
-        return found
 
 
 def _texts(value: object) -> Iterable[str]:
@@ -114,103 +158,219 @@ class Index:
     def __init__(self, rules: Sequence[Condition], texts: Texts, *, sample_events: int = SAMPLE_EVENTS) -> None:
         self.rules = {rule.number: rule for rule in rules}
         self._texts = texts
-        self._open = [rule for rule in rules if rule.need is None]
-        self._always = generate([(rule.number, rule.node) for rule in self._open]) if self._open else None
-        self._arrange({})
+        self._needs = {rule.number: rule.need for rule in rules if rule.need is not None}
+        unneeding = [(rule.number, rule.node) for rule in rules if rule.need is None]
+        self._always = generate(unneeding) if unneeding else None
+        self._combined: dict[Marks, tuple[Condition, ...]] = {}
+        self._arrange(None)
         if sample_events:
-            self._sample(sample_events)
+            self._sample(Sample(texts, self._needs.values(), sample_events))
 
     def matches(self, event: Event) -> list[int] | None:
         """The numbers of the rules that an event meets, None for none of them."""
         found = self.probe(event)
-        if self._keywords is not None:
-            found += self._keywords.of_text(SEPARATOR.join(values(event)))
+        if self._keywords is not None and self._anywhere.may_be_in(event):
+            found += self._keywords.found(keyword_text(event))
         hits = self._always(event) if self._always is not None else None
         if not found:
             return hits
-        rules = self.rules
-        for number in found if len(found) == 1 else sorted(set(found)):
-            if rules[number].check(event):
+        rules = self._combined.get(found)
+        if rules is None:
+            rules = self._combine(found)
+        for rule in rules:
+            if rule.check(event):
                 if hits is None:
-                    hits = [number]
+                    hits = [rule.number]
                 else:
-                    hits.append(number)
+                    hits.append(rule.number)
         if hits is not None and len(hits) > 1:
             hits.sort()
         return hits
 
-    def _arrange(self, seen: Mapping[int, float]) -> None:
-        """Builds the tables; `seen` tells the share of events that hold a text, as far as that is known."""
-        self.choices = self._choose(seen)
+    def _combine(self, found: Marks) -> tuple[Condition, ...]:
+        """The rules whose marks are all there."""
+        left = Counter(self._owners[mark] for mark in set(found))
+        rules = tuple(self.rules[number] for number in sorted(left) if left[number] == len(self.choices[number]))
+        if len(found) <= COMBINED_MARKS_MAX:
+            if len(self._combined) >= COMBINED_MAX:
+                self._combined.clear()
+            self._combined[found] = rules
+        return rules
+
+    def _arrange(self, sample: "Sample | None") -> None:
+        """Chooses the texts and builds the tables."""
+        self.choices = _chosen(self.rules, self._needs, self._texts, sample)
+        self._owners: list[int] = []  # the rule of each mark
         fields: dict[str, dict[Wanted, list[int]]] = {}
-        for number, choice in self.choices.items():
-            for place in choice.texts:
-                wanted = self._texts.wanted[place]
-                fields.setdefault(wanted.field, {}).setdefault(wanted, []).append(number)
+        tests: dict[str, dict[int, Callable[[str], bool]]] = {}
+        for number, choices in self.choices.items():
+            rule = self.rules[number]
+            for choice in choices:
+                mark = len(self._owners)
+                self._owners.append(number)
+                for place in choice.texts:
+                    wanted = self._texts.wanted[place]
+                    fields.setdefault(wanted.field, {}).setdefault(wanted, []).append(mark)
+                    if wanted.field in rule.alone:
+                        tests.setdefault(wanted.field, {})[mark] = partial(rule.holds, wanted.field)
         words = fields.pop("", None)
         self._keywords = Table(words) if words else None
-        self.tables = {field: Table(fields[field]) for field in sorted(fields)}
+        self._anywhere = Anywhere([wanted.value for wanted in words or ()])
+        self.tables = {field: Table(fields[field], tests.get(field, _NO_TESTS)) for field in sorted(fields)}
+        self._combined.clear()
         self.probe = prober(
             [Probe(field, table.remembered, table.of_text, table.of_other) for field, table in self.tables.items()]
         )
 
-    def _choose(self, seen: Mapping[int, float]) -> dict[int, Choice]:
-        """The necessary texts of each rule that has some."""
-        needs = {number: rule.need for number, rule in self.rules.items() if rule.need is not None}
-        wanted, weights = self._texts.wanted, self._texts.guesses.copy()
-        for number, share in seen.items():
-            weights[number] = share + weights[number] / SAMPLE_EVENTS
-        users: Counter[str] = Counter()
-
-        def price(texts: frozenset[int]) -> float:
-            fields = {wanted[number].field for number in texts}
-            return sum(PROBE_PRICE / (1 + users[field]) if field else KEYWORD_PRICE for field in fields)
-
-        found: dict[int, Choice] = {}
-        for _ in range(2):  # the second time fields are preferred that are looked up anyway
-            found = {number: choose(need, weights, price) for number, need in needs.items()}
-            users = Counter(
-                field for choice in found.values() for field in {wanted[number].field for number in choice.texts}
-            )
-        return found
-
-    def _sample(self, events: int) -> None:
+    def _sample(self, sample: "Sample") -> None:
         """Notes the values of the next events, then chooses the rarest texts."""
-        numbers = sorted(frozenset[int]().union(*(texts_of(rule.need) for rule in self.rules.values() if rule.need)))
-        fields: dict[str, dict[Wanted, list[int]]] = {}
-        for number in numbers:
-            wanted = self._texts.wanted[number]
-            if wanted.field:
-                fields.setdefault(wanted.field, {})[wanted] = [number]
-        reads = {field: getter(field) for field in fields}
-        counts: dict[str, Counter[str]] = {field: Counter() for field in fields}
         probe = self.probe
-        left = events
+        index = weakref.ref(self)  # a rule set that is replaced must go without the garbage collector's help
 
-        def noting(event: Event) -> Numbers:
-            nonlocal left
-            for field, read in reads.items():
-                value = read(event)
-                if value is not None:
-                    counts[field].update(each[:SAMPLE_CHARS_MAX] for each in _texts(value))
-            left -= 1
+        def noting(event: Event) -> Marks:
             found = probe(event)
-            if left <= 0:
-                self._arrange(_shares(fields, counts, events))
+            sample.note(event)
+            if sample.full and (whole := index()) is not None:
+                whole._arrange(sample)  # noqa: SLF001 -- it is this object
+                return whole.probe(event)
             return found
 
         self.probe = noting
 
 
-def _shares(
-    fields: Mapping[str, Mapping[Wanted, Sequence[int]]], counts: Mapping[str, Counter[str]], events: int
-) -> dict[int, float]:
-    """In what share of the sampled events each text was there, by its number."""
-    seen: Counter[int] = Counter()
-    for field, wanted in fields.items():
-        seen.update({numbers[0]: 0 for numbers in wanted.values()})
-        table = Table(wanted)
-        for value, count in counts[field].items():
-            for number in table.of_text(value):
-                seen[number] += count
-    return {number: count / events for number, count in seen.items()}
+class Sample:
+    """The values of some events by field, each with the events that had it: bit n of a mask stands for event n."""
+
+    def __init__(self, texts: Texts, needs: Iterable[Need], events: int) -> None:
+        fields = {texts.wanted[number].field for number in _all_texts(needs)} - {""}
+        self._reads = {field: getter(field) for field in sorted(fields)}
+        self._values: dict[str, dict[str, int]] = {field: {} for field in self._reads}
+        self._texts = texts
+        self._events = events
+        self._noted = 0
+        self._holding: dict[int, list[str]] = {}  # the values that hold a text, of each that was looked for
+
+    @property
+    def full(self) -> bool:
+        return self._noted >= self._events
+
+    def note(self, event: Event) -> None:
+        bit = 1 << self._noted
+        self._noted += 1
+        for field, read in self._reads.items():
+            value = read(event)
+            if value is not None:
+                held = self._values[field]
+                plain = written(value)
+                for each in plain.texts if isinstance(plain, Many) else (plain,):
+                    known = each[:SAMPLE_CHARS_MAX]
+                    held[known] = held.get(known, 0) | bit
+
+    def look(self, numbers: Iterable[int]) -> list[int]:
+        """Looks for these texts in all values; answers those that were not looked for before."""
+        new = [number for number in numbers if number not in self._holding]
+        fields: dict[str, dict[Wanted, list[int]]] = {}
+        for number in new:
+            self._holding[number] = []
+            wanted = self._texts.wanted[number]
+            if wanted.field:
+                fields.setdefault(wanted.field, {})[wanted] = [number]
+        for field, sought in fields.items():
+            table = Table(sought)
+            for value in self._values[field]:
+                for number in table.found(value):
+                    self._holding[number].append(value)
+        return new
+
+    def share(self, mask: int) -> float:
+        return mask.bit_count() / self._events
+
+    def mask(self, numbers: Iterable[int], rule: Condition | None = None) -> int:
+        """The events that had one of these texts, with a value that the rule may hold with."""
+        mask = 0
+        for number in numbers:
+            field = self._texts.wanted[number].field
+            alone = rule is not None and field in rule.alone
+            for value in self._holding[number]:
+                if not alone or rule.holds(field, value):  # type: ignore[union-attr]
+                    mask |= self._values[field][value]
+        return mask
+
+
+def _all_texts(needs: Iterable[Need]) -> set[int]:
+    found: set[int] = set()
+    left = list(needs)
+    while left:
+        need = left.pop()
+        if isinstance(need, Group):
+            found.update(need.texts)
+        else:
+            left += need.args
+    return found
+
+
+def _chosen(
+    rules: Mapping[int, Condition], needs: Mapping[int, Need], texts: Texts, sample: Sample | None
+) -> dict[int, tuple[Choice, ...]]:
+    """The necessary texts that each rule is asked for with: one of each choice must be there."""
+    wanted, weights = texts.wanted, texts.guesses.copy()
+    users: Counter[str] = Counter()
+
+    def price(numbers: frozenset[int]) -> float:
+        fields = {wanted[number].field for number in numbers}
+        return sum(PROBE_PRICE / (1 + users[field]) if field else KEYWORD_PRICE for field in fields)
+
+    def count() -> None:
+        users.clear()
+        for choice in found.values():
+            users.update({wanted[number].field for number in choice.texts})
+
+    found = {number: choose(need, weights, price) for number, need in needs.items()}
+    count()
+    found = {number: choose(need, weights, price) for number, need in needs.items()}  # now fields that are asked anyway
+    count()
+    if sample is None:
+        return {number: (choice,) for number, choice in found.items()}
+    for _ in range(SAMPLE_ROUNDS):
+        common = set()
+        for number in sample.look({number for choice in found.values() for number in choice.texts}):
+            if wanted[number].field:
+                share = sample.share(sample.mask([number]))
+                weights[number] = share + weights[number] / SAMPLE_EVENTS
+                if share:
+                    common.add(number)
+        if not common:
+            break
+        for number, choice in found.items():
+            if not common.isdisjoint(choice.texts):
+                found[number] = choose(needs[number], weights, price)
+    count()
+    return {number: _further(rules[number], choice, weights, price, sample) for number, choice in found.items()}
+
+
+def _further(
+    rule: Condition,
+    first: Choice,
+    weights: Sequence[float],
+    price: Callable[[frozenset[int]], float],
+    sample: Sample,
+) -> tuple[Choice, ...]:
+    """A choice with others beside it that make it rarer: all of them must be there."""
+    if not isinstance(rule.need, Every) or first.weight < COMMON_MIN:
+        return (first,)
+    chosen = [first]
+    parts = [part for part in (choose(arg, weights, price) for arg in rule.need.args) if part.texts != first.texts]
+    sample.look({number for part in (first, *parts) for number in part.texts})
+    together = sample.mask(first.texts, rule)
+    while len(chosen) < MARKS_MAX and sample.share(together) >= COMMON_MIN:
+        best, least = None, sample.share(together)
+        for part in parts:
+            mask = sample.mask(part.texts, rule)
+            cost = sample.share(together & mask) + part.price + FURTHER_PRICE * sample.share(mask)
+            if cost < least:
+                best, least = part, cost
+        if best is None:
+            break
+        chosen.append(best)
+        together &= sample.mask(best.texts, rule)
+    return tuple(chosen)

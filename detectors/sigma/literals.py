@@ -169,15 +169,25 @@ def _of_pattern(node: Pattern) -> list[list[Wanted]]:
 @lru_cache(maxsize=4096)
 def required(regex: str) -> frozenset[frozenset[str]]:
     """What every match of an RE2 expression holds: sets of folded texts, one of each set is in the match."""
+    parsed = _parsed(regex)
+    return frozenset() if parsed is None else frozenset(_walk(parsed))
+
+
+def shortest(regex: str) -> int:
+    """How many characters a match of an RE2 expression has at least."""
+    parsed = _parsed(regex)
+    return 0 if parsed is None else int(parsed.getwidth()[0])
+
+
+def _parsed(regex: str) -> Any:
     if len(regex) > REGEX_CHARS_MAX or "[:" in regex or "{," in regex:
-        return frozenset()  # `re` reads these in its own way
+        return None  # `re` reads these in its own way
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            parsed = _parser.parse(regex)
+            return _parser.parse(regex)
     except (re.error, OverflowError, RecursionError):
-        return frozenset()
-    return frozenset(_walk(parsed))
+        return None
 
 
 def _walk(parsed: Any) -> set[frozenset[str]]:

@@ -3,40 +3,77 @@
 Documents that were understood before are taken from a cache, where the caller gives a folder for one.
 """
 
+import difflib
 import gc
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import date
 from pathlib import Path
 
 import msgspec
 
 from detectors.sigma.cache import Cache, Entry
-from detectors.sigma.documents import Fault, RuleFaults, documents, files, nearest
-from detectors.sigma.rules import PLACEHOLDER, Correlation, Draft, Rule, spoken, version
+from detectors.sigma.documents import Document, Fault, RuleFaults, documents, files, identity, nearest
+from detectors.sigma.overlays import applied, placed
+from detectors.sigma.rules import OWNER_KEYS, PLACEHOLDER, Correlation, Draft, Rule, spoken, version
 from detectors.sigma.tree import And, fields_of, simplify
 
-__all__ = ["PLACEHOLDER", "Correlation", "Fault", "Rule", "RuleFaults", "load", "spoken"]
+__all__ = ["PLACEHOLDER", "Correlation", "Fault", "Loaded", "Rule", "RuleFaults", "load", "spoken"]
 
 FAULTS_MAX = 10_000  # told per load
 
 
+class Loaded(msgspec.Struct):
+    """What a load gave. `until` is the last day on which it holds: then a filter expires, or a rule leaves staging."""
+
+    rules: list[Rule]
+    faults: list[Fault]
+    warnings: list[Fault]
+    until: str
+
+
 def load(
-    paths: Sequence[Path], expansions: Mapping[str, Sequence[str]] | None = None, cache: Path | None = None
-) -> tuple[list[Rule], list[Fault]]:
-    """All good rules in the order of their files, and all faults."""
+    paths: Sequence[Path],
+    expansions: Mapping[str, Sequence[str]] | None = None,
+    cache: Path | None = None,
+    *,
+    today: date,
+    owned: bool = False,
+) -> Loaded:
+    """All good rules in the order of their files, changed by overlays, narrowed by filters, and all faults.
+
+    With `owned`, a filter without owner, reason and expiry is a fault; without, it is one that others wrote, and a warning.
+    """
     faults: list[Fault] = []
+    warnings: list[Fault] = []
     named: dict[str, Draft] = {}
     drafts: list[Draft] = []
     filters: list[Draft] = []
+    overlays: list[Draft] = []
+    day = today.isoformat()
     with _no_collection():
-        for draft in _drafts(paths, expansions or {}, cache, faults):
-            if draft.rule is None:
+        store = Cache(cache, expansions or {})
+        for draft in _drafts(paths, expansions or {}, store, faults):
+            if draft.overlay is not None:
+                overlays.append(draft)
+            elif draft.rule is None:
                 filters.append(draft)
             elif _unique(draft, named, faults):
                 drafts.append(draft)
+        _overlay(overlays, named, drafts, expansions or {}, store, faults)
+        store.close()
         for draft in filters:
-            _narrow(draft, named, drafts, faults)
-        return _resolve(drafts, named, faults), sorted(faults)[:FAULTS_MAX]
+            if not _narrow(draft, named, drafts, faults, warnings, day, owned=owned):
+                draft.filter = None
+        rules = [_staged(rule, day) for rule in _resolve(drafts, named, faults)]
+    dates = [rule.staging_until for rule in rules] + [draft.filter.expires for draft in filters if draft.filter]
+    until = min((each for each in dates if each >= day), default="")
+    return Loaded(rules, sorted(faults)[:FAULTS_MAX], sorted(warnings)[:FAULTS_MAX], until)
+
+
+def _staged(rule: Rule, day: str) -> Rule:
+    staged = rule.staged or rule.staging_until >= day
+    return msgspec.structs.replace(rule, staged=True) if staged and not rule.staged else rule
 
 
 @contextmanager
@@ -52,9 +89,8 @@ def _no_collection() -> Iterator[None]:
 
 
 def _drafts(
-    paths: Sequence[Path], expansions: Mapping[str, Sequence[str]], folder: Path | None, faults: list[Fault]
+    paths: Sequence[Path], expansions: Mapping[str, Sequence[str]], cache: Cache, faults: list[Fault]
 ) -> Iterator[Draft]:
-    cache = Cache(folder, expansions)
     for path in files(paths):
         try:
             content = path.read_bytes()
@@ -71,7 +107,6 @@ def _drafts(
             if draft.rule is not None:
                 msgspec.structs.force_setattr(draft.rule, "path", draft.path)
             yield draft
-    cache.close()
 
 
 def _understood(path: Path, content: bytes, expansions: Mapping[str, Sequence[str]]) -> Entry:
@@ -105,15 +140,135 @@ def _unique(draft: Draft, named: dict[str, Draft], faults: list[Fault]) -> bool:
     return True
 
 
-def _narrow(draft: Draft, named: Mapping[str, Draft], drafts: Sequence[Draft], faults: list[Fault]) -> None:
-    """Narrows the rules that a filter names: (rule) and (filter condition), as the reference implementation does."""
+def _nearest_rule(name: str, drafts: Sequence[Draft]) -> str:
+    """The loaded rule whose id, name or title is most like this."""
+    spellings: dict[str, Rule] = {}
+    for draft in drafts:
+        rule = draft.rule
+        assert rule is not None
+        spellings |= {each: rule for each in (rule.title, rule.name, rule.id) if each}
+    close = difflib.get_close_matches(name, spellings, n=1, cutoff=0.6)
+    if not close:
+        return ""
+    rule = spellings[close[0]]
+    return f"; did you mean {rule.name or rule.id!r} ({rule.title})?"
+
+
+def _refused(name: str, faults: Sequence[Fault]) -> bool:
+    """Whether a rule is only unknown because its own faults keep it out, which are told already."""
+    return any(name.lower() == fault.rule.lower() for fault in faults)
+
+
+def _overlay(
+    overlays: Sequence[Draft],
+    named: Mapping[str, Draft],
+    drafts: Sequence[Draft],
+    expansions: Mapping[str, Sequence[str]],
+    cache: Cache,
+    faults: list[Fault],
+) -> None:
+    """Reads the rules that overlays change anew, as the overlays leave them; one with faults stays as it was."""
+    of_rule: dict[str, list[Draft]] = {}
+    for draft in overlays:
+        assert draft.overlay is not None
+        name = draft.overlay.target
+        target = named.get(name) or named.get(name.lower())
+        if target is not None and target.rule is not None:
+            of_rule.setdefault(target.rule.id, []).append(draft)
+        elif not _refused(name, faults):
+            _note(faults, draft, "id", f"the overlay names an unknown rule {name!r}{_nearest_rule(name, drafts)}")
+    for rule_id, changes in of_rule.items():
+        target = named[rule_id]
+        paths = [target.path, *(draft.path for draft in changes)]
+        try:
+            contents = [Path(path).read_bytes() for path in paths]
+        except OSError as fault:
+            _note(faults, changes[0], "id", f"{fault.filename} cannot be read: {fault.strerror}")
+            continue
+        places = [draft.overlay.line for draft in changes if draft.overlay]
+        key = b"\0".join([rule_id.encode(), repr(places).encode(), *contents])
+        entry = cache.get(key)
+        if entry is None:
+            entry = _changed(rule_id, paths, contents, places, expansions)
+            cache.put(key, entry)
+        faults += [placed(fault, paths[0], paths[1:]) for fault in entry.faults]
+        for changed in entry.drafts:
+            if changed.rule is not None:
+                msgspec.structs.force_setattr(changed.rule, "path", target.path)
+                target.rule, target.references, target.generate = changed.rule, changed.references, changed.generate
+
+
+def _changed(
+    rule_id: str,
+    paths: Sequence[str],
+    contents: Sequence[bytes],
+    places: Sequence[int],
+    expansions: Mapping[str, Sequence[str]],
+) -> Entry:
+    """A rule as its overlays, which begin at these lines, leave it."""
+    from detectors.sigma.reading import read
+
+    entry = Entry([], [])
+    rule = next(
+        (each for each in _bodies(paths[0], contents[0]) if "title" in each.body and identity(each.body) == rule_id),
+        None,
+    )
+    overlays = [
+        each
+        for path, content, line in zip(paths[1:], contents[1:], places, strict=True)
+        for each in _bodies(path, content)
+        if each.body.line == line
+    ]
+    if rule is None or len(overlays) < len(places):
+        entry.faults.append(Fault(paths[0], 1, "the file changed while it was read", rule_id))
+        return entry
+    changed = applied(rule, overlays, entry.faults)
+    draft = None if entry.faults else read(changed, expansions, entry.faults)
+    if draft is not None:
+        entry.drafts.append(draft)
+    return entry
+
+
+def _bodies(path: str, content: bytes) -> list[Document]:
+    return list(documents(Path(path), content, []))
+
+
+def _narrow(
+    draft: Draft,
+    named: Mapping[str, Draft],
+    drafts: Sequence[Draft],
+    faults: list[Fault],
+    warnings: list[Fault],
+    day: str,
+    *,
+    owned: bool,
+) -> bool:
+    """Narrows the rules that a filter names: (rule) and (filter condition), as the reference implementation does.
+
+    Whether the filter holds.
+    """
     spec = draft.filter
     assert spec is not None
+    missing = [key for key in OWNER_KEYS if not getattr(spec, key)]
+    if missing:
+        message = f"a filter needs {', '.join(missing)}: who answers for it, why, and the day on which it ends"
+        _note(faults if owned else warnings, draft, "filter", message)
+        if owned:
+            return False
+    if spec.expires and spec.expires < day:
+        whose = f"; ask {spec.owner}" if spec.owner else ""
+        _note(warnings, draft, "expires", f"the filter expired on {spec.expires} and no longer filters{whose}")
+        return False
     targets = spec.targets
     for name in targets or ():
-        if name.lower() not in named and name not in named:
-            _note(faults, draft, "rules", f"the filter names an unknown rule {name!r}{nearest(name, frozenset(named))}")
+        target = named.get(name) or named.get(name.lower())
+        if target is None and not _refused(name, faults):
+            _note(faults, draft, "rules", f"the filter names an unknown rule {name!r}{_nearest_rule(name, drafts)}")
+        elif target is not None and target.rule is not None and target.rule.correlation is not None:
+            message = f"{name!r} is a correlation, which no filter narrows: name the rules that it counts"
+            _note(faults, draft, "rules", message)
     ids = {name.lower() for name in targets or ()}
+    narrowed = 0
     for target in drafts:
         rule = target.rule
         assert rule is not None
@@ -123,6 +278,7 @@ def _narrow(draft: Draft, named: Mapping[str, Draft], drafts: Sequence[Draft], f
             if targets is not None:
                 _note(faults, draft, "logsource", f"the filter's logsource is narrower than that of rule {rule.id}")
             continue
+        narrowed += 1
         condition = simplify(And((rule.condition, spec.condition)), None)
         target.rule = msgspec.structs.replace(
             rule,
@@ -130,6 +286,25 @@ def _narrow(draft: Draft, named: Mapping[str, Draft], drafts: Sequence[Draft], f
             fields=fields_of(condition),
             version=version(rule.version, spec.version),
         )
+    if targets is None and not narrowed:
+        _note(warnings, draft, "logsource", "the filter narrows no rule: none has its logsource")
+    return True
+
+
+def narrowed(rule: Rule, text: str, today: date) -> Rule:
+    """A rule as one filter, given as YAML, would leave it. Raises RuleFaults."""
+    from detectors.sigma.reading import read
+
+    faults: list[Fault] = []
+    target = Draft(rule, rule.id, {}, path=rule.path)
+    for document in documents(Path("filter.yml"), text.encode(), faults):
+        draft = read(document, {}, faults)
+        if draft is not None and draft.filter is not None:
+            draft.path = document.path
+            _narrow(draft, {rule.id: target}, [target], faults, [], today.isoformat(), owned=True)
+    if faults or target.rule is rule or target.rule is None:
+        raise RuleFaults(faults or [Fault("filter.yml", 1, "the filter narrows nothing")])
+    return target.rule
 
 
 def _resolve(drafts: Sequence[Draft], named: Mapping[str, Draft], faults: list[Fault]) -> list[Rule]:

@@ -241,6 +241,18 @@ def sources(dataset: str, code: str | None, ecs: tuple[str, ...] = ()) -> Source
     return Sources(frozenset(products), frozenset(categories), frozenset(services - {""}))
 
 
+def codes_of_category(product: str | None, category: str | None) -> frozenset[str]:
+    """The codes that Windows events of a category have; empty where something else decides."""
+    if product != "windows" or category is None:
+        return frozenset()
+    return frozenset(code for codes in _WINDOWS.values() for code, names in codes.items() if category in names)
+
+
+def windows_categories() -> frozenset[str]:
+    """All categories that one Windows event or another belongs to."""
+    return frozenset(name for codes in _WINDOWS.values() for names in codes.values() for name in names)
+
+
 # A field of a public rule that an event lacks is read under these names instead, the first present one.
 FALLBACKS: dict[str, tuple[str, ...]] = {
     # Windows: 4688 names its fields differently from Sysmon 1, and other agents use ECS

@@ -5,8 +5,8 @@ pySigma parses; it knows no lines and fails late, so its messages are traced bac
 
 import re
 from typing import Any
-from uuid import NAMESPACE_URL, uuid5
 
+from sigma.conditions import ConditionAND, ConditionNOT, ConditionOR, SigmaCondition
 from sigma.correlations import (
     CorrelationConditionAND,
     CorrelationConditionNOT,
@@ -18,9 +18,10 @@ from sigma.correlations import (
 from sigma.exceptions import SigmaError
 from sigma.rule import SigmaRule
 
-from detectors.sigma.checks import check
-from detectors.sigma.documents import Document, Fault, Mapped, nearest, note
-from detectors.sigma.rules import Correlation, Draft, Filter, Rule, version
+from detectors.sigma.checks import STAGING, check, check_filter, day
+from detectors.sigma.documents import Document, Fault, Mapped, identity, nearest, note
+from detectors.sigma.overlays import check_overlay, target_of
+from detectors.sigma.rules import Correlation, Draft, Filter, Overlay, Rule, version
 from detectors.sigma.translate import Expansions, translate
 from detectors.sigma.tree import Node, Or, RuleError, fields_of, simplify
 
@@ -52,6 +53,7 @@ TACTICS = {
     "impact": "TA0040",
 }
 _CORRELATION_KEYS = frozenset({"type", "rules", "group-by", "timespan", "condition", "aliases", "generate"})
+_OPERATOR = re.compile(r"\b(?:and|or|not)\b")
 _WORD = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -110,7 +112,13 @@ def _report(faults: list[Fault], document: Document, fault: Exception, detection
 def read(document: Document, expansions: Expansions, faults: list[Fault]) -> Draft | None:
     """The document as far as it can be understood alone; None after faults were noted."""
     before = len(faults)
-    if "filter" in document.body:
+    found: Draft | None
+    if "override" in document.body:
+        check_overlay(document, faults)
+        overlay = Overlay(target_of(document.body), document.body.line)
+        found = Draft(None, document.rule, _lines(document.body, "id", "name"), overlay=overlay)
+    elif "filter" in document.body:
+        check_filter(document, faults)
         found = _filter(document, expansions, faults)
     else:
         check(document, faults)
@@ -159,13 +167,9 @@ def _common(document: Document, kind: str) -> dict[str, Any]:
         "category": logsource.get("category"),
         "service": logsource.get("service"),
         "tests": tuple(_plain(test) for test in body.get("tests") or ()),
+        "staging_until": (day(body["staging_until"]) if "staging_until" in body else None) or "",
+        "staged": body.get("status") == STAGING,
     }
-
-
-def identity(body: Mapped) -> str:
-    """The id of a rule. Correlations and their parts may do without: then it hangs on the name or title."""
-    given = body.get("id")
-    return str(uuid5(NAMESPACE_URL, f"sigma:{body.get('name') or body['title']}") if given is None else given).lower()
 
 
 def _plain(node: Any) -> Any:
@@ -361,12 +365,14 @@ def _filter(document: Document, expansions: Expansions, faults: list[Fault]) -> 
     if not isinstance(spec, Mapped) or not isinstance(logsource, Mapped):
         note(faults, document, "filter", "a filter needs logsource and filter, both maps")
         return None
-    if not str(spec.get("condition", "")).lstrip("( ").startswith("not "):
+    mended = _mended(spec.get("condition"))
+    if mended is not None:
         note(
             faults,
             document,
             "condition",
-            "a filter's condition must begin with `not`: tools disagree on what the bare selection means, and it would keep only what was to be left out",
+            "a filter's condition must begin with `not` and say what is left out; as it stands, only events that meet "
+            f"the selection would be kept: write `condition: {mended}`",
             spec,
         )
         return None
@@ -387,5 +393,31 @@ def _filter(document: Document, expansions: Expansions, faults: list[Fault]) -> 
         service=logsource.get("service"),
         condition=node,
         version=version(body),
+        owner=str(body.get("owner") or ""),
+        reason=str(body.get("reason") or ""),
+        expires=day(body.get("expires")) or "",
     )
-    return Draft(None, document.rule, _lines(body, "logsource") | _lines(spec, "rules"), filter=kept)
+    lines = _lines(body, "logsource", "filter", "expires") | _lines(spec, "rules")
+    return Draft(None, document.rule, lines, filter=kept)
+
+
+def _mended(condition: Any) -> str | None:
+    """What an inverted filter's condition should be; None for one that keeps the events that meet none of its selections."""
+    texts = [str(each) for each in condition] if isinstance(condition, list) else [str(condition or "")]
+    try:
+        kept = any(_unmet(SigmaCondition(text, None).parse(postprocess=False)) for text in texts)  # type: ignore[arg-type]
+    except (SigmaError, RecursionError):
+        return None  # told with its place when the condition is read
+    if kept:
+        return None
+    text = " or ".join(f"({each})" for each in texts) if len(texts) > 1 else texts[0].removeprefix("not ")
+    return f"not ({text})" if _OPERATOR.search(text) else f"not {text}"
+
+
+def _unmet(node: Any) -> bool:
+    """Whether a condition holds for an event that meets none of its selections."""
+    if isinstance(node, ConditionNOT):
+        return not _unmet(node.args[0])
+    if isinstance(node, ConditionAND | ConditionOR):
+        return (all if isinstance(node, ConditionAND) else any)(map(_unmet, node.args))
+    return False

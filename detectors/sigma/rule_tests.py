@@ -62,7 +62,7 @@ def _run(ruleset: RuleSet, rule: Rule, test: Mapping[str, Any]) -> TestResult:
         return TestResult(rule.id, rule.title, str(test["name"]), rule.path, passed, detail)
 
     try:
-        events, originals = _events(test)
+        events, originals = events_of(test)
     except ValueError as fault:
         return result(passed=False, detail=str(fault))
     hit = rule.id in hits(ruleset, events, originals)
@@ -87,7 +87,8 @@ def hits(ruleset: RuleSet, events: list[Event], originals: list[str]) -> set[str
     return found | {fact.detector.partition("<")[2] for fact in facts if "<" in fact.detector}
 
 
-def _events(test: Mapping[str, Any]) -> tuple[list[Event], list[str]]:
+def events_of(test: Mapping[str, Any]) -> tuple[list[Event], list[str]]:
+    """The events of an example and their lines. Raises ValueError."""
     if "lines" in test:
         return _read(str(test["source"]), [line for entry in test["lines"] for line in _lines(entry)])
     bodies = [test["event"]] if "event" in test else test["events"]

@@ -9,6 +9,7 @@ import msgspec
 
 from detectors.sigma.tree import Node
 
+OWNER_KEYS = ("owner", "reason", "expires")  # what a filter of ours says of itself
 PLACEHOLDER = re.compile(r"\{([A-Za-z0-9_.@-]{1,100})\}")
 
 
@@ -70,6 +71,10 @@ class Rule(msgspec.Struct, frozen=True):
     condition: Node | None  # None for a correlation
     correlation: Correlation | None
     tests: tuple[Mapping[str, Any], ...]
+    staging_until: str = ""  # the last day (ISO 8601, UTC) on which it only writes history
+    staged: bool = (
+        False  # on the day of loading: its hits are counted and kept as history, and never alert or lend risk
+    )
 
 
 class Filter(msgspec.Struct, frozen=True):
@@ -81,15 +86,26 @@ class Filter(msgspec.Struct, frozen=True):
     service: str | None
     condition: Node
     version: str
+    owner: str = ""
+    reason: str = ""
+    expires: str = ""  # the last day (ISO 8601, UTC) on which it filters
+
+
+class Overlay(msgspec.Struct, frozen=True):
+    """Where a document stands that changes a rule of another file; its content is read again when it is applied."""
+
+    target: str  # id or name of the rule
+    line: int
 
 
 class Draft(msgspec.Struct):
     """A document whose references to others are still names, with the lines that faults found later are about."""
 
-    rule: Rule | None  # None for a filter
+    rule: Rule | None  # None for a filter or an overlay
     label: str
     lines: dict[str, int]
     references: tuple[str, ...] = ()
     generate: bool = False
     filter: Filter | None = None
+    overlay: Overlay | None = None
     path: str = ""

@@ -6,8 +6,10 @@ one by one, which finds the same.
 
 import importlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
+
+import msgspec
 
 
 def _installed(name: str) -> Any:
@@ -21,15 +23,31 @@ def _installed(name: str) -> Any:
 _ahocorasick = _installed("ahocorasick_rs")
 _hyperscan = _installed("hyperscan")
 
-FEW_MAX = 16  # so few texts are searched one by one in a short value: it does not matter how often they stand in it
+FEW_MAX = 4  # so few texts are searched one by one in a short value: it does not matter how often they stand in it
 PACKED_MAX = 64  # so few are quickly seen to be absent
+DENSE_BYTES_MAX = (
+    16_384  # of all texts, up to which a table of every step is worth its memory: it is three times as fast
+)
 MEMO_MAX = 4096  # answers remembered
 MEMO_CHARS_MAX = 160  # of a remembered value; longer ones seldom come again
 PIECE_BYTES = 65_536  # of a long value are searched at a time, so that the list of finds stays small
 LONG_CHARS_MIN = 1024  # from here on Hyperscan is worth its call
 LONG_SEEN_MIN = 1000  # long values after which its tables, slow to build, are worth it
 
+LOWER_TO_ASCII = "\u0130\u017f\u212a"  # letters from beyond ASCII that small letters bring into it
+
+_TO_ASCII = [(letter.encode()[0], letter.encode()) for letter in LOWER_TO_ASCII]
+_IN_NO_NUMBER = re.compile(r"[^-+.0-9aefilnrstu]")  # nor in a truth value or an infinity
 _NO_LETTER = re.compile(rb"[^A-Za-z0-9]")
+
+
+def _plain(value: Any) -> Any:
+    """Fields that are not worked out yet: what they are made of where they say it, else all of them."""
+    made_of = getattr(value, "made_of", None)
+    return dict(value) if made_of is None else made_of()
+
+
+_write = msgspec.msgpack.Encoder(enc_hook=_plain).encode
 
 
 class Scanner:
@@ -48,24 +66,31 @@ class Scanner:
         self._numbers = [at for at, text in enumerate(self._texts) if text not in self._letters]
         encoded = [self._texts[at].encode() for at in self._numbers]
         self._longest = max(map(len, encoded), default=0)
-        self._find = _ahocorasick.BytesAhoCorasick(encoded).find_matches_as_indexes
+        dense = sum(map(len, encoded)) <= DENSE_BYTES_MAX
+        implementation = _ahocorasick.Implementation.DFA if dense else _ahocorasick.Implementation.ContiguousNFA
+        self._find = _ahocorasick.BytesAhoCorasick(encoded, implementation=implementation).find_matches_as_indexes
         if len(encoded) <= PACKED_MAX:
             kind = _ahocorasick.MatchKind.LeftmostFirst
             self._first = _ahocorasick.BytesAhoCorasick(encoded, matchkind=kind).find_matches_as_indexes
 
-    def found(self, value: str) -> Iterable[int]:
+    def found(self, value: str) -> Collection[int]:
         if self._find is None or (len(value) < LONG_CHARS_MIN and len(self._texts) <= FEW_MAX):
             return [number for number, text in enumerate(self._texts) if text in value]
         low = value.encode("utf-8", "replace")  # bytes: with text the library counts characters, six times the work
-        numbers = self._numbers
-        found = {numbers[at] for at in self._places(low)}
+        found = self._places(low)
+        if found:
+            numbers = self._numbers
+            found = {numbers[at] for at in found}
         if self._letters and len(low) != len(value):
-            found.update(self._letters[letter] for letter in self._letters.keys() & set(value))
+            found = {*found, *(self._letters[letter] for letter in self._letters.keys() & set(value))}
         return found
 
-    def _places(self, low: bytes) -> Iterable[int]:
+    def _places(self, low: bytes) -> Collection[int]:
         if len(low) < LONG_CHARS_MIN:
-            return {find[0] for find in self._find(low, overlapping=True)}
+            if self._first is not None and not self._first(low):
+                return ()
+            finds = self._find(low, overlapping=True)
+            return {find[0] for find in finds} if finds else ()
         self._long_seen += 1
         if _hyperscan is not None and self._first is None and self._long_seen > LONG_SEEN_MIN:
             return self._found_in_long(low)
@@ -76,7 +101,7 @@ class Scanner:
                 found.update(find[0] for find in self._find(piece, overlapping=True))
         return found
 
-    def _found_in_long(self, value: bytes) -> Iterable[int]:
+    def _found_in_long(self, value: bytes) -> Collection[int]:
         if self._database is None:
             self._database = _hyperscan.Database(mode=_hyperscan.HS_MODE_BLOCK)
             self._database.compile(
@@ -91,6 +116,36 @@ class Scanner:
         found: list[int] = []
         self._database.scan(value, match_event_handler=lambda number, *_: found.append(number))
         return found
+
+
+class Anywhere:
+    """Whether one of many texts may stand in a value of an event, seen in one pass over all of it as MessagePack.
+
+    There a text stands as it is. Where that does not hold, the answer is that it may: texts that are not ASCII or look
+    like numbers, lone surrogates, types that MessagePack lacks.
+    """
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self._find: Any = None
+        if _ahocorasick is not None and all(text.isascii() and _IN_NO_NUMBER.search(text) for text in texts):
+            written = [text.encode() for text in texts]
+            kind = _ahocorasick.MatchKind.LeftmostFirst
+            implementation = None if len(written) <= PACKED_MAX else _ahocorasick.Implementation.DFA
+            self._find = _ahocorasick.BytesAhoCorasick(
+                written, matchkind=kind, implementation=implementation
+            ).find_matches_as_indexes
+
+    def may_be_in(self, event: Any) -> bool:
+        if self._find is None:
+            return True
+        try:
+            written: bytes = _write(event)
+        except (TypeError, ValueError, OverflowError, RecursionError):  # lone surrogates are ValueErrors
+            return True
+        for first, letter in _TO_ASCII:  # a single byte is found much faster, and is seldom there
+            if first in written and letter in written:
+                return True
+        return bool(self._find(written.lower()))
 
 
 class AnyOf:

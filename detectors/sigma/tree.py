@@ -115,6 +115,18 @@ def has_keywords(node: Node) -> bool:
     return isinstance(node, Text | Pattern) and node.field == ""
 
 
+def only_field(node: Node) -> str | None:
+    """The field whose value alone decides a condition; None where it takes more than that."""
+    if isinstance(node, And | Or):
+        found = {only_field(arg) for arg in node.args}
+        return found.pop() if len(found) == 1 else None
+    if isinstance(node, Not):
+        return only_field(node.arg)
+    if isinstance(node, Text | Pattern | Network | Compare | Present | Null):
+        return node.field or None
+    return None
+
+
 def codes_of(node: Node) -> frozenset[str]:
     """The event codes that a condition compares with."""
     if isinstance(node, And | Or):

@@ -14,6 +14,7 @@ from weakref import WeakValueDictionary
 import re2
 
 from connectors.events import ECS_ATTRIBUTES, Event
+from detectors.sigma.literals import fold, required, shortest
 from detectors.sigma.logsource import FALLBACKS
 from detectors.sigma.scan import AnyOf
 from detectors.sigma.tree import RuleError
@@ -21,6 +22,9 @@ from detectors.sigma.tree import RuleError
 CIDR_MEMO_MAX = 65_536  # remembered answers per network condition
 SEARCH_MEMO_MAX = 16_384  # remembered answers per regular expression: values repeat, a call into RE2 costs microseconds
 SEARCH_MEMO_CHARS_MAX = 512  # longer values are not remembered
+GATE_TEXTS_MAX = (
+    8  # alternatives of a text that an expression requires, so few that they are looked for before it is run
+)
 LOWERED_CHARS_MIN = 1024  # values from this length on are brought to lower case once, not once per rule
 LOWERED_MAX = 16  # of these values remembered
 SEPARATOR = "\x00"  # between the values of an event in a keyword search, so that no keyword spans two of them
@@ -140,7 +144,7 @@ _OPTIONS.never_capture = True  # only whether it matches is of interest
 class Search:
     """An RE2 pattern. `$` also matches before a last newline, as rule authors know it from PCRE."""
 
-    __slots__ = ("__weakref__", "_ends", "_memo", "_search")
+    __slots__ = ("__weakref__", "_chars_min", "_ends", "_gates", "_memo", "_search")
 
     def __init__(self, regex: str) -> None:
         try:
@@ -148,6 +152,8 @@ class Search:
         except re2.error as fault:
             raise RuleError(f"RE2 cannot run the regular expression {regex!r}: {fault}", regex) from fault
         self._ends = "$" in regex
+        self._chars_min = shortest(regex)
+        self._gates = [tuple(texts) for texts in required(regex) if len(texts) <= GATE_TEXTS_MAX]
         self._memo: dict[str, bool] = {ABSENT: False}
 
     def found(self, value: str | Many) -> bool:
@@ -164,12 +170,20 @@ class Search:
         return known
 
     def _look(self, value: str) -> bool:
-        try:
-            if self._search(value) is not None:
-                return True
-        except UnicodeEncodeError:  # a lone surrogate must not hide the rest of the value
-            return self._look(value.encode("utf-8", "replace").decode())
-        return self._ends and value.endswith("\n") and self._search(value[:-1]) is not None
+        if len(value) < self._chars_min:
+            return False
+        if self._gates and len(value) < LOWERED_CHARS_MIN:  # a call into RE2 takes as long as looking for many texts
+            low = fold(value.lower())
+            for texts in self._gates:
+                for text in texts:
+                    if text in low:
+                        break
+                else:
+                    return False
+        whole = value.encode("utf-8", "replace")  # a lone surrogate must not hide the rest of the value
+        if self._search(whole) is not None:
+            return True
+        return self._ends and whole.endswith(b"\n") and self._search(whole[:-1]) is not None
 
 
 _SEARCHES: WeakValueDictionary[str, Search] = WeakValueDictionary()
@@ -265,17 +279,10 @@ _attributes = operator.attrgetter(
 
 
 def values(event: Event) -> list[str]:
-    """All values of an event as text, in a fixed order."""
-    found = [value if value.__class__ is str else str(value) for value in _attributes(event) if value is not None]
-    others: list[Any] = []
-    for value in event.fields.values():
-        if value.__class__ is str:
-            found.append(value)
-        elif value.__class__ is int:
-            found.append(str(value))
-        elif value is not None:
-            others.append(value)
-    for value in others:
+    """All values of an event as text."""
+    held = [*_attributes(event), *event.fields.values()]
+    found = [value for value in held if value.__class__ is str]
+    for value in [value for value in held if value.__class__ is not str and value is not None]:
         plain = written(value)
         if isinstance(plain, Many):
             found += plain.texts
@@ -284,12 +291,17 @@ def values(event: Event) -> list[str]:
     return found
 
 
-def cased_keywords(event: Event) -> str:
+def keyword_text(event: Event) -> str:
+    """All values of an event in one text, no two of them touching."""
     return SEPARATOR.join(values(event))
 
 
+def cased_keywords(event: Event) -> str:
+    return keyword_text(event)
+
+
 def keywords(event: Event) -> str:
-    return SEPARATOR.join(values(event)).lower()
+    return keyword_text(event).lower()
 
 
 def keyword_found(wanted: Search, event: Event) -> bool:

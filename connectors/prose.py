@@ -1,0 +1,315 @@
+"""What the free text of an application says: when, who, from where, for which page, and whether it worked.
+
+For lines that no parser of their own reads. It takes only what stands in a usual place (`user 'x' from 192.0.2.7`,
+`IP: ...`, `"GET /path" 401`) and leaves the rest alone: a wrong name is worse than none.
+"""
+
+import re
+from itertools import islice
+from typing import NamedTuple
+
+import msgspec
+
+from connectors.clock import MONTHS, from_iso
+from connectors.events import Event, Origin
+from connectors.values import address_of, is_address, url_path, whole_number
+
+HEAD_CHARS_MAX = 48  # in front of a line's own time: brackets, a level, a number
+TEXT_CHARS_MAX = 1024  # of a message that are looked at
+PLACES_MAX = 16  # of a message that may be addresses
+NAME_CHARS_MAX = 128  # of an account
+
+_MONTH = r"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
+_CLOCK = r"(?P<{0}>\d{{1,2}}:\d\d(?::\d\d(?:[.,]\d{{1,9}})?)?)"
+_WHENS = (  # 2026-11-24 05:00:00,123 and with slashes or dots; 24/Nov/2026:05:00:00; Nov 24, 2026 05:00; 11/24/26 05:00 PM
+    r"(?P<ymd>\d{4}(?P<mark>[-/.])(?:\d\d|" + _MONTH + r")(?P=mark)\d\d)(?:[T ,_]| - )" + _CLOCK.format("t1"),
+    r"(?P<dmy>\d{1,2}[/ -]" + _MONTH + r"[/ -]\d{4})[: ]" + _CLOCK.format("t2"),
+    r"(?P<mdy>" + _MONTH + r"[a-z]{0,6} {1,2}\d{1,2},?(?: \d{4})?),? " + _CLOCK.format("t3") + r"(?P<late> \d{4}\b)?",
+    r"(?P<digits>\d\d?(?P<dot>[/.])\d\d?(?P=dot)\d{2}(?:\d\d)?),? " + _CLOCK.format("t4") + r"(?P<half> ?[AP]M\b)?",
+    r"(?P<compact>20\d{6})[ T](?P<t5>\d{6})(?!\d)",
+)
+_WHEN = re.compile(
+    r"(?P<head>(?:\d\d:\d\d:\d\d )?(?:[\d.]{8,24} )?(?:\d{1,2}\|)?(?:[\[(]?[A-Za-z][\w.*-]{0,24}[\]):,|]{0,2}[ |]{0,8})?"
+    r"(?:\d{1,10} {1,4}(?:- )?)?[\[(]?)(?:"
+    + "|".join(_WHENS)
+    + r")(?P<zone>(?: ?(?:Z|UTC|GMT|[+-]\d\d:?\d\d))(?![\w:]))?[\])]?"
+)
+_GO = re.compile(r"(?P<level>[IWEF])(?P<month>\d\d)(?P<day>\d\d) (?P<time>\d\d:\d\d:\d\d(?:\.\d{1,9})?)")
+_DATE = re.compile(r"(\d+)\D(\d+)\D(\d+)")
+_WORDS_OF_DATE = re.compile(r"[A-Za-z]+|\d+")
+_LEVEL = re.compile(
+    r"\b(TRACE|DEBUG|INFO|INFORMATION|NOTICE|WARN|WARNING|ERR|ERROR|CRIT|CRITICAL|ALERT|FATAL|EMERG)\b", re.IGNORECASE
+)
+
+# Telling words, in English and German, of a text in small letters; without any of them it is not looked at further.
+_LOGON_HINT = re.compile(
+    r"auth|log(?:ged)?[ -]?(?:in|on|out|off)|sign(?:ed)?[ -]in|passwor[dt]|credential|anmeld|(?:find|retrieve|such|unknown|invalid) user|"
+    r"invalid (?:\w{1,16} )?token|token is invalid|\bminiserv\b"
+)
+_WEB_HINT = re.compile(r"(?:GET|POST|PUT|HEAD|DELETE|OPTIONS|PATCH|PROPFIND)[\" ]")
+_ENDED = re.compile(r"\blog(?:ged)?[ -]?(?:out|off)\b|\bsign(?:ed)?[ -]?out\b|\babgemeldet\b")
+_BROKEN = re.compile(
+    r"fail|invalid|incorrect|unsuccess|denied|wrong|\bbad\b|reject|refus|unauthori[sz]ed|not authori[sz]ed|"
+    r"not found|could not|can(?:no|')t\b|error|unknown user|no such user|not allowed|blocked|rate.?limited|fehl|ung\u00fcltig|falsch"
+)
+_WORKED = re.compile(
+    r"succe|accepted|\bgranted\b|\blog(?:ged)?[ -]?[io]n(?:to)?\b|\bsigned[ -]?in\b|\bauthenticated\b|erfolgreich|\bangemeldet\b"
+)
+_TRIED = re.compile(r"attempt|request|try|trying|page|versuch")
+
+_IPV4 = r"\d{1,3}(?:\.\d{1,3}){3}"
+_IPV6 = r"(?:[0-9A-Fa-f]{0,4}:){2,7}(?:\d{1,3}(?:\.\d{1,3}){3}|[0-9A-Fa-f]{1,4})?"
+_PLACES4 = re.compile(rf"({_IPV4})(?::(\d{{1,5}}))?(?!\w|\.\d)")
+_PLACES6 = re.compile(rf"({_IPV6})(?:\]:(\d{{1,5}}))?(?!\w|\.\d)")
+_NO_EDGES = frozenset("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_.@/-")
+_FROM = re.compile(
+    r"(?i)\b(?:from|von|client|peer|rhost|remote(?:[ _-]?(?:ip|addr|address|host))?|source|src|ip(?:[ _-]?(?:addr(?:ess)?|adresse))?|"
+    r"addr(?:ess)?|host|connection|by)[\"']?(?: ip(?: addr(?:ess)?)?)?[ \"'`:=(\[]{0,4}$"
+)
+_TO = re.compile(
+    r"(?i)\b(?:to|at|on|via|server|listen(?:ing)?|bind(?:ing)?|dst|dest(?:ination)?|target|for|an|auf)[ \"'`:=(\[]{0,4}$"
+)
+_NAMES = re.compile(
+    r"(?i)\b(?P<key>user(?:[ _-]?name)?|login|account|e-?mail|benutzer(?:name)?|konto|for|f\u00fcr)(?P<gap>(?:\\?[\"'`])? ?[:=] ?|\(| (?:is )?|(?=\\?[\"`\[]))"
+    rf"(?=\\?(?P<quote>[\"'`\[\u00bb<])(?P<quoted>[^\"'`\[\]<>\u00ab\\]{{1,{NAME_CHARS_MAX}}})\\?[\"'`\]>\u00ab]"
+    rf"|(?P<plain>[^\s\"'`\[\](){{}}<>,;|]{{1,{NAME_CHARS_MAX}}}))"
+)
+_NO_NAMES = frozenset(
+    re.findall(
+        r"\S+",
+        "or and was is are has had have from with not by in on at of for to the a an this that be been does did doesn't "
+        "agent name id ip password passwort page attempt attempts failed failure failures error denied successful success "
+        "successfully authentication login logged logon session sessions invalid unknown not_found already could via as "
+        "details data account user username token request mit von oder und ist war hat nicht undefined null none anonymous "
+        "client credential credentials provided took",
+    )
+)
+_BESIDE = re.compile(  # `192.0.2.7 - anna "POST /login`, `[time] anna - 192.0.2.7 `
+    rf"(?:^|[\s\]]){_IPV4} - ([\w.@+-]{{1,{NAME_CHARS_MAX}}})(?= [-\"(])|(?:^ ?|\] )([\w.@+-]{{1,{NAME_CHARS_MAX}}}) - {_IPV4} "
+)
+_REQUEST = re.compile(
+    r"\b(GET|POST|PUT|HEAD|DELETE|OPTIONS|PATCH|PROPFIND)\b[\" ]{1,6}(/[^\s\"]{0,1024}|https?://[^\s\"]{1,1024})(.{0,160})",
+    re.DOTALL,
+)
+_STATUS = re.compile(r"(?<![\w.:/])([1-5]\d\d)(?![\w.:/])")
+_STATUS_BEFORE = re.compile(r"(?:\| {0,4}|^|: )([1-5]\d\d)(?= {0,4}\||: [A-Z]{3,8} )")
+
+
+class Said(NamedTuple):
+    """What a text says. `kind` is authentication, web or, where it names no more than a peer, nothing."""
+
+    kind: str
+    types: tuple[str, ...]
+    outcome: str | None
+    user: str | None
+    address: str | None
+    port: int | None
+    method: str | None
+    target: str | None
+    status: int | None
+
+    @property
+    def path(self) -> str | None:
+        return None if self.target is None else url_path(self.target)
+
+
+def when(text: str, origin: Origin) -> tuple[float, int, str | None] | None:
+    """A line's own time at its beginning, where the rest begins, and the level stated before it; None without one."""
+    found = _WHEN.match(text)
+    if found is None or len(found["head"]) > HEAD_CHARS_MAX:
+        go = _GO.match(text)
+        if go is None:
+            return None
+        at = _epoch(None, int(go["month"]), int(go["day"]), go["time"], "", origin)
+        return None if at is None else (at, go.end(), _GO_LEVELS[go["level"]])
+    stamp = found.groupdict()
+    time = stamp["t1"] or stamp["t2"] or stamp["t3"] or stamp["t4"] or stamp["t5"]
+    year, month, day = _day(stamp)
+    if stamp["compact"]:
+        time = f"{time[:2]}:{time[2:4]}:{time[4:]}"
+    if stamp["half"]:
+        hour, _, rest = time.partition(":")
+        time = f"{int(hour) % 12 + (12 if 'P' in stamp['half'] else 0)}:{rest}"
+    at = _epoch(year, month, day, time, stamp["zone"] or "", origin)
+    if at is None:
+        return None
+    early = _LEVEL.search(found["head"])
+    return at, found.end(), early[1].lower() if early is not None else None
+
+
+_GO_LEVELS = {"I": "info", "W": "warning", "E": "error", "F": "fatal"}
+
+
+def starts(text: str) -> bool:
+    """Whether a line begins with a time of its own."""
+    found = _WHEN.match(text)
+    return (found is not None and len(found["head"]) <= HEAD_CHARS_MAX) or _GO.match(text) is not None
+
+
+def level(text: str) -> str | None:
+    """The level that a message states at its beginning."""
+    found = _LEVEL.search(text, 0, 80)
+    return None if found is None else found[1].lower()
+
+
+def _day(stamp: dict[str, str | None]) -> tuple[int | None, int, int]:
+    """Year (where it is stated), month and day; 0 where it is no month."""
+    if (text := stamp["ymd"]) is not None:
+        year, month, day = re.split(r"[-/.]", text)
+        return (
+            int(year),
+            MONTHS.get(month.lower()) or int(month) if month.isdigit() or month.lower() in MONTHS else 0,
+            int(day),
+        )
+    if (text := stamp["dmy"]) is not None:
+        day, month, year = re.split(r"[-/ ]", text)
+        return int(year), MONTHS.get(month.lower(), 0), int(day)
+    if (text := stamp["mdy"]) is not None:
+        words = _WORDS_OF_DATE.findall(text)
+        late = stamp["late"]
+        return (
+            int(words[2]) if len(words) > 2 else int(late) if late else None,
+            MONTHS.get(words[0][:3].lower(), 0),
+            int(words[1]),
+        )
+    if (text := stamp["compact"]) is not None:
+        return int(text[:4]), int(text[4:6]), int(text[6:])
+    one, other, year = re.split(r"[/.]", stamp["digits"] or "0/0/0")
+    month, day = (one, other) if "/" in (stamp["digits"] or "") else (other, one)
+    if int(month) > 12:
+        month, day = day, month
+    return int(year) + (2000 if len(year) == 2 else 0), int(month), int(day)
+
+
+def _epoch(year: int | None, month: int, day: int, time: str, zone: str, origin: Origin) -> float | None:
+    hour, minute, *seconds = time.replace(",", ".").split(":")
+    second, _, fraction = (seconds[0] if seconds else "0").partition(".")
+    fine = float("0." + fraction) if fraction else 0.0
+    try:
+        if year is None:
+            return origin.clock.yearless(month, day, int(hour), int(minute), int(second), origin.received) + fine
+        iso = f"{year:04}-{month:02}-{day:02}T{int(hour):02}:{minute}:{int(second):02}"
+        return from_iso(iso + zone.strip().replace("UTC", "Z").replace("GMT", "Z"), origin.clock) + fine
+    except (ValueError, OverflowError):
+        return None
+
+
+def said(text: str) -> Said | None:
+    """Who did what from where; None where the text speaks of no logon, no request and no peer."""
+    text = text[:TEXT_CHARS_MAX]
+    low = text.lower()
+    logon = (
+        "auth" in low or "log" in low or "passwor" in low or "sign" in low or "user" in low or "credential" in low
+        or "anmeld" in low or "token" in low or "miniserv" in low
+    ) and _LOGON_HINT.search(low) is not None  # fmt: skip
+    request = _REQUEST.search(text) if "/" in text and _WEB_HINT.search(text) is not None else None
+    if not logon and request is None:
+        if not (" from " in low or "client" in low or "connection" in low or "peer" in low or "host=" in low):
+            return None
+        address, port = _source(text, alone=False)
+        return None if address is None else Said("", ("info",), None, None, address, port, None, None, None)
+    address, port = _source(text, alone=True)
+    method = target = status = None
+    if request is not None:
+        method, target, rest = request.groups()
+        after = _STATUS.search(rest) or _STATUS_BEFORE.search(text[: request.start()] + request[1] + " ")
+        status = int(after[1]) if after is not None else None
+    user = _user(text) if logon else None
+    if not logon or (request is not None and user is None and _BROKEN.search(low) is None):
+        if address is None and status is None:
+            return None
+        outcome = None if status is None else "success" if status < 400 else "failure"
+        return Said("web", ("access",), outcome, None, address, port, method, target, status)
+    if user is None and address is None:
+        return None
+    if _BROKEN.search(low) is not None:
+        return Said("authentication", ("start", "denied"), "failure", user, address, port, method, target, status)
+    if _ENDED.search(low) is not None:
+        return Said("authentication", ("end",), None, user, address, port, method, target, status)
+    worked = _WORKED.search(low) is not None and _TRIED.search(low) is None
+    outcome = "success" if worked else None
+    return Said(
+        "authentication", ("start",) if worked else ("info",), outcome, user, address, port, method, target, status
+    )
+
+
+def as_told(event: Event) -> Event:
+    """An event that names nobody and nothing, with what its message says."""
+    if event.source_ip is not None or event.user_name is not None or event.event_category or event.message is None:
+        return event
+    told = said(event.message)
+    if told is None:
+        return event
+    return msgspec.structs.replace(
+        event,
+        event_category=(told.kind,) if told.kind else (),
+        event_type=told.types,
+        event_outcome=event.event_outcome or told.outcome,
+        user_name=told.user,
+        source_ip=told.address,
+        source_port=event.source_port or told.port,
+        url_path=event.url_path or told.path,
+        http_response_status_code=event.http_response_status_code or told.status,
+    )
+
+
+def _source(text: str, *, alone: bool) -> tuple[str | None, int | None]:
+    """The address that a text names as where it came from, else the only one in it."""
+    found: list[tuple[str, int | None]] = []
+    places = list(islice(_PLACES4.finditer(text), PLACES_MAX)) if "." in text else []
+    if text.count(":") > 1:
+        places += islice(_PLACES6.finditer(text), PLACES_MAX)
+    for match in places:
+        stated, start = match[1], match.start()
+        if (start and text[start - 1] in _NO_EDGES) or not is_address(stated) or stated == "::":
+            continue
+        place = (address_of(stated) or stated, _port(match[2]))
+        before = text[max(0, start - 40) : start].removesuffix("[")
+        if _FROM.search(before) is not None:
+            return place
+        if _TO.search(before) is None:
+            found.append(place)
+    if alone and found and len({address for address, _ in found}) == 1:
+        return found[0]
+    return None, None
+
+
+def _port(digits: str | None) -> int | None:
+    number = whole_number(digits)
+    return number if number is not None and 0 < number <= 65_535 else None
+
+
+_RANKS = {"for": 2, "f\u00fcr": 2, "login": 1, "account": 1, "konto": 1, "email": 1, "e-mail": 1}
+
+
+def _user(text: str) -> str | None:
+    """The account that a text names: after `user` before `login` or `email`, and those before `for`."""
+    if (beside := _BESIDE.search(text)) is not None:
+        return beside[1] or beside[2]
+    best, rank = None, 3
+    for match in _NAMES.finditer(text):
+        key = match["key"].lower()
+        mine = _RANKS.get(key, 0)
+        if mine >= rank:
+            continue
+        name = match["quoted"] if match["quoted"] is not None else (match["plain"] or "").rstrip(".:!?")
+        if not name or name.strip() != name or _is_place(name) or not any(map(str.isalnum, name)):
+            continue
+        if match["quoted"] is None:
+            if not match["gap"] or name.lower() in _NO_NAMES or (mine == 1 and match["gap"] == " "):
+                continue
+            if ":" in name or "=" in name:  # `for db:town login:anna`
+                continue
+            follows = text[match.end("plain") : match.end("plain") + 6].lstrip()
+            if (
+                mine == 2
+                and not follows.startswith(("from", "(", "von", "has", "at "))
+                and text[match.end("plain") :].strip(" .")
+            ):
+                continue
+        best, rank = name, mine
+    return best
+
+
+def _is_place(name: str) -> bool:
+    return is_address(name) or name[:1] == "/" or name[:4] == "http"
