@@ -2,7 +2,7 @@
 
 import argparse
 
-from benchmarks import bench_detect, bench_end_to_end, bench_parse, bench_scan, measure, plot
+from benchmarks import bench_detect, bench_end_to_end, bench_parse, bench_rules, bench_scan, measure, plot
 
 parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
 parser.add_argument("--lines", type=int, default=bench_end_to_end.LINES, help="lines of each run")
@@ -14,6 +14,7 @@ parser.add_argument("--broker", action="append", choices=["embedded", "kafka"], 
 given = parser.parse_args()
 bench_parse.run(given.lines // 2, given.runs)
 bench_detect.run(given.lines, given.per_second, given.runs)
+bench_rules.run()
 bench_scan.run(given.lines, given.per_second, given.runs)
 bench_end_to_end.run(given.lines, given.per_second, given.broker or ["embedded", "kafka"], bench_detect.TWO, given.runs)
 print(f"\n{measure.RESULTS}: JSON of each table; {plot.draw()}")

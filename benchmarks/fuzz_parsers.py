@@ -34,6 +34,7 @@ UNEXPECTED = (ArithmeticError, AttributeError, LookupError, RecursionError, Type
 GROWTH = 4  # the longer of two lines is so many times as long
 GROWTH_CHARS = 5_000  # that are put into the shorter
 GROWTH_MAX = 9.0  # times as long in time: twice what is due, for caches; a square would be 16
+SHORT_S_MAX = 0.05  # more for the shorter line is not worth to wait for the longer
 GROWTH_S_MIN = 0.003  # what is faster than this in the longer line is not looked at
 GROWTH_LINES = 4  # of the sample
 GROWTH_PLACES = 3  # in each of them
@@ -128,12 +129,15 @@ def growth(name: str, seed: int) -> tuple[float, str]:
                 times = GROWTH_CHARS // len(run)
                 short, long = (text[:at] + run * many + text[at:] for many in (times, times * GROWTH))
                 try:
+                    short_s = fastest_s(module, short, origin, 1)
+                    if short_s > SHORT_S_MAX:
+                        return float("inf"), f"{run!r} at {at} of {text[:200]!r}: {short_s * 1e3:.0f} ms"
                     long_s = fastest_s(module, long, origin, 1)
                 except UNEXPECTED as error:
                     return float("inf"), f"{run!r} at {at} of {text[:200]!r}: {error!r}"[:600]
                 if long_s < GROWTH_S_MIN:
                     continue
-                factor = long_s / fastest_s(module, short, origin, 1)
+                factor = long_s / short_s
                 if factor > GROWTH_MAX:
                     long_s = fastest_s(module, long, origin)
                     factor = long_s / fastest_s(module, short, origin)
@@ -149,7 +153,8 @@ def fastest_s(module: ParserModule, text: str, origin: Origin, times: int = AGAI
         begun = time.process_time()
         module.sniff(text)
         with contextlib.suppress(ParseError):
-            module.parse(text, origin)
+            for event in module.parse(text, origin):
+                len(event.fields)  # work out those that wait
         best_s = min(best_s, time.process_time() - begun)
         gc.enable()
         if best_s < SLOW_S / 2:

@@ -233,19 +233,23 @@ def said(text: str) -> Said | None:
     )
 
 
+_TOLD_OF: frozenset[tuple[str, ...]] = frozenset({(), ("authentication",)})
+
+
 def as_told(event: Event) -> Event:
-    """An event that names nobody and nothing, with what its message says."""
-    if event.source_ip is not None or event.user_name is not None or event.event_category or event.message is None:
+    """An event without a source, with what its message says beyond its fields."""
+    if event.source_ip is not None or event.message is None or event.event_category not in _TOLD_OF:
         return event
     told = said(event.message)
-    if told is None:
+    if told is None or (event.user_name is not None and told.user not in {None, event.user_name}):
         return event
+    new = not event.event_category and told.kind
     return msgspec.structs.replace(
         event,
-        event_category=(told.kind,) if told.kind else (),
-        event_type=told.types,
+        event_category=(told.kind,) if new else event.event_category,
+        event_type=told.types if new or not event.event_type else event.event_type,
         event_outcome=event.event_outcome or told.outcome,
-        user_name=told.user,
+        user_name=event.user_name or told.user,
         source_ip=told.address,
         source_port=event.source_port or told.port,
         url_path=event.url_path or told.path,

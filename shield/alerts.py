@@ -13,6 +13,10 @@ from detectors.sigma import Rule
 from shield.config import Alerting
 from shield.risk import Book, Finding, book, entities_of, named, risk_of, total
 
+MACHINES = frozenset(
+    {"system", "local service", "network service", "lokaler dienst", "netzwerkdienst", "anonymous logon", "-"}
+)  # whoever acts as these may be anybody
+STRONG, FAIRLY_STRONG = 1.7, 1.5  # risk of a new detector's observation that breaks the quiet after an alert
 KEY_JOIN = "\x1f"  # between the values of a fact's key
 FOLDS_MAX = 200  # windows of one rule and entity that are remembered
 FINDINGS_MAX = 40  # observations shown in one alert; further ones are counted
@@ -69,16 +73,19 @@ class AlertBook:
         self._touched: list[str] = [key for key, alert in self._alerts.items() if alert.touched]
         self.quiet = 0  # findings that stayed below re-opening, for the metric
 
-    def direct(self, fact: Fact, rule: Rule) -> list[Sent]:
+    def direct(self, fact: Fact, rule: Rule, rate: float | None = None) -> list[Sent]:
         """A hit of a rule that alerts at once, as it arrives: the first of a window opens an alert and is sent.
 
-        Nothing else happens before the hit's minute is complete (`count`): what else is in the batch must not show.
+        Hits of the same rule on the same key, account or address are one matter. Nothing else happens before the hit's
+        minute is complete (`count`): what else is in the batch must not show.
         """
-        fold = f"{rule.id}|{fact.key}"
-        opened = self._folds.get(fold) or []
-        if self._alert_of(opened, fact.minute) is not None:
+        folds = _folds_of(fact, rule)
+        opened = self._folded(folds, fact.minute)
+        if opened is not None:
+            self._fold(folds, opened, fact)
             return []
         finding = finding_of_hit(fact, rule)
+        finding.rate = rate
         alert = OpenAlert(
             id=_identity(self.tenant, rule.id, fact.key, finding.last),
             tenant=self.tenant,
@@ -93,13 +100,13 @@ class AlertBook:
             findings=[finding],
         )
         self._alerts.put(alert.id, alert, alert.opened)
-        self._folds.put(fold, [*opened[-FOLDS_MAX:], (fact.minute, alert.id)], alert.opened)
+        self._fold(folds, (fact.minute, alert.id), fact)
         return [self._send(alert, alert.opened)]
 
     def count(self, fact: Fact, rule: Rule) -> None:
         """The same hit once its minute is complete: it updates its alert's count, and the alert takes part in merging."""
-        opened = self._folds.get(f"{rule.id}|{fact.key}") or []
-        alert = self._alerts.get(self._alert_of(opened, fact.minute) or "")
+        opened = self._folded(_folds_of(fact, rule), fact.minute)
+        alert = self._alerts.get(opened[1]) if opened else None
         if alert is None:
             return
         finding = alert.findings[0]
@@ -116,11 +123,25 @@ class AlertBook:
         alert.count, alert.last = alert.count + more, max(alert.last, fact.last)
         self._touch(alert)
 
-    def _alert_of(self, opened: Sequence[tuple[int, str]], minute: int) -> str | None:
+    def _folded(self, folds: Sequence[str], minute: int) -> tuple[int, str] | None:
+        """The alert, with the minute it was opened, that a hit belongs to by one of its names."""
+        for fold in folds:
+            found = self._alert_of(self._folds.get(fold) or [], minute)
+            if found is not None:
+                return found
+        return None
+
+    def _fold(self, folds: Sequence[str], opened: tuple[int, str], fact: Fact) -> None:
+        for fold in folds:
+            known = self._folds.get(fold) or []
+            if opened not in known:
+                self._folds.put(fold, [*known[-FOLDS_MAX:], opened], fact.last)
+
+    def _alert_of(self, opened: Sequence[tuple[int, str]], minute: int) -> tuple[int, str] | None:
         """The alert whose window a hit of this minute belongs to: the first that covers it, else one that follows closely."""
         window = self.options.fold_window_s // 60
-        covering = (key for at, key in opened if at <= minute < at + window)
-        following = (key for at, key in opened if minute < at < minute + window)
+        covering = (one for one in opened if one[0] <= minute < one[0] + window)
+        following = (one for one in opened if minute < one[0] < minute + window)
         return next(covering, None) or next(following, None)
 
     def weigh(self, observations: Iterable[Observation], hubs: frozenset[str], threshold: float | None) -> list[Sent]:
@@ -172,13 +193,13 @@ class AlertBook:
         alert = self._known(names, now)
         options = self.options
         if alert is not None:
-            family_known = any(f.family == observation.family for f in alert.findings)
-            if now - alert.last <= options.merge_s or (family_known and now - alert.opened <= options.grow_s):
+            if now - alert.last <= options.merge_s or now - alert.opened <= options.grow_s:
                 self._join(alert, observation, risk, candidate, reached, shares)
                 return None
             if now - alert.opened <= options.quiet_s:
                 again, shares = total(self._risks.get(candidate) or {}, now, shown_weight=0.5)
-                news = not family_known and (risk >= 2.0 or (risk >= 1.5 and again >= alert.risk + 0.7))
+                known = any(f.detector == observation.detector for f in alert.findings)
+                news = not known and (risk >= STRONG or (risk >= FAIRLY_STRONG and again >= alert.risk + 0.7))
                 if not news and again < alert.risk + 1.0:
                     self.quiet += 1
                     return None
@@ -285,7 +306,7 @@ class AlertBook:
             (f"{observation.detector}|{observation.item}", actor),
             (f"{observation.detector}@{actor}", observation.item),
         ):
-            if not member:
+            if not member or not observation.item:
                 continue
             held = self._spread.get(key) or {}
             recent = {name: at for name, at in held.items() if now - at < 86_400.0}
@@ -329,6 +350,16 @@ class AlertBook:
 
 def _identity(tenant: str, detector: str, key: str, time: float) -> str:
     return hashlib.sha256(f"{tenant}\x1f{detector}\x1f{key}\x1f{time:.3f}".encode()).hexdigest()[:32]
+
+
+def _folds_of(fact: Fact, rule: Rule) -> list[str]:
+    """The names under which hits of a rule are one matter: its key, then the accounts and addresses behind it."""
+    behind = (e for e in fact.entities if e[0] == "address" or (e[0] == "user" and not _is_machine(e[1])))
+    return [f"{rule.id}|{fact.key}", *(f"{rule.id}|{named(e)}" for e in behind)]
+
+
+def _is_machine(user: str) -> bool:
+    return user.endswith("$") or user in MACHINES
 
 
 def _names(kind: str, key: str) -> set[str]:

@@ -174,6 +174,8 @@ def scan(
         fail(f"{config}: no file sources to scan (`- {{use: file, mode: replay, path: ...}}`)", USAGE)
     raw, signals = roles.stages(msgspec.structs.replace(loaded, learn_until=None), future_s=float("inf"))
     signals.learn_until = until or 0.0
+    for warning in signals.rules.warnings:
+        _err(f"warning: {warning}")
     started = time.perf_counter()
     latest: dict[str, dict[str, Any]] = {}
     with _sink_for(alerts) as write, _bar("scanning", sum(path.stat().st_size for _, path in files)) as advance:

@@ -91,24 +91,36 @@ def _expansions(placeholders: Sequence[str] | None) -> dict[str, list[str]]:
 
 @rules_app.command(
     name="test",
-    help="Run the tests inside rule files with the production engine." + EXAMPLE + "shield rules test rules/sigma",
+    help="Run the tests inside rule and profile files with the production engine."
+    + EXAMPLE
+    + "shield rules test rules/sigma rules/profiles",
 )
 def rules_test(paths: Paths, json: AsJson = False) -> None:
+    from detectors.behaviour import ProfileError, profile_tests
     from detectors.sigma import RuleSet
+    from detectors.sigma.documents import files
     from detectors.sigma.rule_tests import run_tests
+    from shield.config import ROOT
 
     missing = [p for p in paths if not p.exists()]
     if missing:
         fail(f"{missing[0]}: no such file or folder", USAGE)
-    rules = RuleSet.load(paths)
-    results = run_tests(rules)
+    found = files(paths)
+    profiles = [path for path in found if profile_tests.is_profile(path)]
+    rules = RuleSet.load([path for path in found if path not in profiles])
+    try:
+        results = run_tests(rules) + profile_tests.run_tests(profiles, beside=[ROOT / "rules" / "profiles"])
+    except ProfileError as error:
+        fail(str(error), USAGE)
     failed = [r for r in results if not r.passed]
     for result in results if json else failed:
         if json:
             typer.echo(_encode(result).decode())
         else:
             typer.echo(f"{result.path}: test `{result.name}` of `{result.title}`: {result.detail}")
-    say(f"{len(results) - len(failed)} of {len(results)} tests of {len(rules.rules)} rules passed")
+    parts = [f"{len(rules.rules)} rules"] if rules.rules or not profiles else []
+    parts += [f"{len({r.rule for r in results} - rules.rules.keys())} profiles"] if profiles else []
+    say(f"{len(results) - len(failed)} of {len(results)} tests of {' and '.join(parts)} passed")
     raise typer.Exit(FINDINGS if failed else OK)
 
 

@@ -1,6 +1,7 @@
 """An alert as the document that sinks, consoles and scripts read: ECS with our own `shield.*`, every number in it explained."""
 
 import hashlib
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +16,8 @@ from shield.risk import Finding
 
 ECS_VERSION = "9.1.0"
 SEVERITY_OF_LEVEL = {"informational": 5, "low": 21, "medium": 47, "high": 73, "critical": 99}
+OFTEN_WEIGHT = 0.5  # of a rule that hits every few days
+RARE_RISK = 2.0  # a rule that hits less than once in a hundred days keeps the whole score of its level
 ORIGINALS_MAX = 10  # lines in one document; a webhook body stays below 20 kB
 ORIGINAL_CHARS_MAX = 1_000  # of each
 FACT_OF_ENTITY = {"user": "user", "address": "ip", "host": "hosts"}
@@ -126,9 +129,16 @@ def observation_of_hit(rule: Rule, finding: Finding, rate: float | None, tenant:
 
 
 def _score(alert: OpenAlert) -> float:
-    """0-100: a rule's level, or the risk (3 is about the usual threshold, 6 nearly certain)."""
+    """0-100: the risk (3 is about the usual threshold, 6 nearly certain), or a rule's level, less where it is known to
+    hit often: what fires every week stands further down in the queue than what never did.
+    """
     of_risk = 100 * (1 - 10 ** (-alert.risk / 4)) if alert.risk > 0 else 0.0
-    return round(max(of_risk, float(SEVERITY_OF_LEVEL.get(alert.level, 0)) if alert.rule else 0.0), 1)
+    of_rule = 0.0
+    if alert.rule:
+        rate = alert.findings[0].rate
+        weight = 1.0 if rate is None else min(1.0, max(OFTEN_WEIGHT, -math.log10(rate) / RARE_RISK))
+        of_rule = SEVERITY_OF_LEVEL.get(alert.level, 0) * weight
+    return round(max(of_risk, of_rule), 1)
 
 
 def _sentence(finding: Finding, rules: Mapping[str, Rule], language: str) -> str:

@@ -83,7 +83,10 @@ def thresholds(history: Sequence[Feature], models: Models, config: Config) -> Th
     for feature in history:
         if feature.day < begins[feature.tenant] or not feature.key or feature.detector.endswith(HOURS):
             continue
-        rate = models.rate(feature.detector, feature.values, feature.group, feature.detector.split("/", 1)[0])
+        if feature.family.startswith(STAGED):
+            continue
+        profile = feature.detector.split("/", 1)[0] if "/" in feature.detector else ""  # a rule has none
+        rate = models.rate(feature.detector, feature.values, feature.group, profile)
         if risk_of(rate, 0) > 0:
             observed[feature.tenant].append(_observation(feature, rate))
     found: dict[str, float] = {}

@@ -405,7 +405,8 @@ class Tenant:
         sent: list[Sent] = []
         for fact in hits:
             if self._alerts_directly(fact):
-                sent += self._book.direct(fact, rules[fact.detector])
+                rate = models.rate(fact.detector, (1.0,)) if (models := stage.behaviour.models) else None
+                sent += self._book.direct(fact, rules[fact.detector], rate)
         hits_of: dict[int, list[Fact]] = {}
         for fact in hits:
             hits_of.setdefault(fact.step, []).append(fact)

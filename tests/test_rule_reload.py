@@ -307,6 +307,24 @@ def test_a_new_rule_alerts_and_a_faulty_file_changes_nothing(config: Config, sen
     loop.reloader.close()
 
 
+def test_hits_of_a_rule_that_is_gone_when_their_minute_closes(config: Config, sender: Broker, worker: Broker) -> None:
+    loop = Loop(config, worker)
+    send(sender, 0, 0)
+    loop.drain()
+    folder = Path(config.rules[0])
+    (folder / "other.yml").write_text(
+        BASE.format(rule="44444444-2222-4333-8444-000000000003", level="low", group="other"), encoding="utf-8"
+    )
+    (folder / "base.yml").unlink()
+    (folder / "many.yml").unlink()
+    loop.reload()
+    assert sample(loop.metrics, "rules_loaded") == 1.0
+    send(sender, 1, 2, 3)
+    loop.drain()
+    assert list(sender.read("dead")) == []
+    loop.reloader.close()
+
+
 def test_a_correlation_that_counts_otherwise_begins_anew(folder: Path) -> None:
     """Its window was filled by another reading of the rule: numbers of rules, or other values."""
     store = MemoryStore()
@@ -403,16 +421,18 @@ def test_reload_over_http_tells_what_came_of_it(folder: Path) -> None:
     assert reloader.reload(0.0) is None, "nobody turns any more: still running"
 
 
-def test_sighup_reloads_a_running_worker(config: Config, tmp_path: Path, sender: Broker) -> None:
+@pytest.mark.parametrize("command", ["detect", "run"])
+def test_sighup_reloads_a_running_worker(config: Config, tmp_path: Path, sender: Broker, command: str) -> None:
+    """Also by way of the supervisor, whose other roles a SIGHUP would end."""
     path = tmp_path / "shield.yml"
     path.write_text(
         f"broker: {{use: embedded, path: shield.db, partitions: 1}}\nbundled_rules: false\nrules: [{config.rules[0]}]\n"
-        "rules_reload_s: 0\nmetrics: {detect: 0}\n"
+        "rules_reload_s: 0\nmetrics: {ingest: 0, detect: 0, deliver: 0}\n"
         "sources:\n  - {use: file, tenant: town, source: auth, parser: linux_auth, year: 2026, path: /nowhere}\n",
         encoding="utf-8",
     )
-    command = [sys.executable, "-m", "shield", "detect", str(path)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as worker:
+    arguments = [sys.executable, "-m", "shield", command, str(path)]
+    with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True) as worker:
         assert worker.stderr is not None
         send(sender, 0)
         try:
@@ -428,8 +448,9 @@ def test_sighup_reloads_a_running_worker(config: Config, tmp_path: Path, sender:
             assert '"changed": 1' in told
         finally:
             worker.terminate()
-            worker.stderr.read()
-            assert worker.wait(20) == 0
+            rest = worker.stderr.read()
+            assert worker.wait(30) == 0
+        assert "role ended" not in rest
 
 
 # Without end

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from connectors.events import Event
 from detectors.sigma import RuleSet, literals, rule_tests, scan, values
 from detectors.sigma.generate import checker, generate
-from detectors.sigma.index import MEMO_CHARS_MAX, Condition, Index
+from detectors.sigma.index import Condition, Index
 from detectors.sigma.literals import Texts, required
 from detectors.sigma.scan import Scanner
 from detectors.sigma.tree import (
@@ -301,7 +301,12 @@ def test_a_planted_unsound_reading_of_expressions_is_caught(monkeypatch: pytest.
         ("(abc)+", [{"abc"}]),
         ("abc|d", [{"abc", "d"}]),
         ("abc|.*", []),
-        ("[abc]def", [{"def"}]),
+        ("[abc]def", [{"adef", "bdef", "cdef"}]),
+        ("[ab][cd]{1}[^x]ef", [{"ac", "ad", "bc", "bd"}, {"ef"}]),
+        ("[a-c]def", [{"def"}]),
+        ("[abc][abc][abc]def", [{"a", "b", "c"}, {"adef", "bdef", "cdef"}]),
+        ("[ab]?c", [{"c"}]),
+        (r"(?:x`|\$\{a|-f)y", [{"x`", "${a", "-f"}, {"y"}]),
         ("a[[:alpha:]]b", []),
         ("x{,3}abc", []),
         (r"\Qabc\E", []),
@@ -369,7 +374,7 @@ def test_remembered_values_stay_bounded(monkeypatch: pytest.MonkeyPatch) -> None
         assert index.matches(event_of({"A": f"{'long ' * 1000}needle {at}"})) == [0]
     table = index.tables["A"]
     assert 0 < len(table.memo) <= 50
-    assert max(map(len, table.memo)) <= MEMO_CHARS_MAX
+    assert max(map(len, table.memo)) < values.LOWERED_CHARS_MIN
 
 
 def test_a_rule_with_too_many_alternatives_is_run_on_every_event(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,14 +54,12 @@ def test_every_technique_is_there_in_every_degree(written: Path) -> None:
 def test_planted_lines_stand_in_the_logs_with_their_entities(written: Path) -> None:
     texts = [t for path in written.glob("*/*.log") for t in path.read_text(encoding="utf-8").splitlines()]
     lines = {digest(text): text for text in texts}
-    everything = "\n".join(texts).lower()
     for truth in truths(written):
         own = [lines[one] for one in truth.evidence]
         assert len(own) == truth.lines > 0
         assert truth.start_s <= truth.end_s
         named = [name.lower() for name in (*truth.users, *truth.hosts, *truth.addresses)]
         assert any(name in text.lower() for text in own for name in named), (truth.name, truth.stealth)
-        assert all(name in everything for name in named), (truth.name, truth.stealth)
 
 
 def test_a_seed_gives_the_same_files_and_another_one_others(tmp_path: Path) -> None:

@@ -198,6 +198,7 @@ class Town:
         self.domain_sid = f"S-1-5-21-{3000 + number * 17}-{rng.randrange(10**6)}-{rng.randrange(10**6)}"
         self.days = days
         self.begin = BEGINNINGS[(seed + seed // 10) % len(BEGINNINGS)]
+        self.midnights = [self.midnight(day) for day in range(days)]
         self.public = f"192.0.2.{16 * (number % 15) + 1}"
         self.service_style = rng.choice(("svc_{}", "svc-{}", "s-{}", "dienst.{}"))
         self.admin_style = rng.choice(("adm.{}", "adm-{}", "{}-adm", "a-{}"))

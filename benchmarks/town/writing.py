@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -153,7 +154,7 @@ def digest(text: str) -> str:
 
 
 def _day_of(town: Town, at: float) -> int:
-    return max(d for d in range(town.days) if d == 0 or town.midnight(d) <= at)
+    return max(0, bisect_right(town.midnights, at) - 1)
 
 
 def _write_town(

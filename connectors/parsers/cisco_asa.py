@@ -9,11 +9,15 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+import msgspec
+
+from connectors import prose
 from connectors.envelope import ZONES_H, Envelope, peel
 from connectors.events import Event, Origin, ParseError
 from connectors.values import TRANSPORTS, is_address, whole_number
 
 NAME = "cisco_asa"
+UNTAGGED_CHARS_MAX = 128  # of a line whose number a relay took away
 
 TAG = re.compile(r"%(ASA|PIX|FTD|FDT|NGIPS|FWSM)-(?:[A-Za-z]{1,16}-)?(\d)-(\d{6}):? {0,2}")
 FIREPOWER = frozenset({"FTD", "FDT", "NGIPS"})  # `cisco_ftd` reads these
@@ -322,7 +326,9 @@ _NO_USER = {"", "Unknown", "*****"}  # a name that does not exist is hidden with
 def sniff(text: str) -> bool:
     at = text.find("%")
     tag = TAG.search(text, at) if at >= 0 else None
-    return tag is not None and tag[1] not in FIREPOWER
+    if tag is None:
+        return ": AAA user " in text[:UNTAGGED_CHARS_MAX]
+    return tag[1] not in FIREPOWER
 
 
 def parse(text: str, origin: Origin) -> Sequence[Event]:
@@ -574,19 +580,19 @@ def _untagged(envelope: Envelope) -> Sequence[Event]:
     """A line without a message number, of which only the header tells something."""
     if envelope.timestamp is None:
         raise ParseError("no Cisco ASA or PIX message: it has no %ASA-n-nnnnnn tag")
-    return (
-        Event(
-            timestamp=envelope.timestamp,
-            event_module=NAME,
-            event_dataset="cisco_asa.system",
-            event_category=_SYSTEM.category,
-            event_type=_SYSTEM.types,
-            message=envelope.message,
-            host_name=envelope.host,
-            process_name=envelope.app,
-            process_pid=envelope.pid,
-        ),
+    event = Event(
+        timestamp=envelope.timestamp,
+        event_module=NAME,
+        event_dataset="cisco_asa.system",
+        message=envelope.message,
+        host_name=envelope.host,
+        process_name=envelope.app,
+        process_pid=envelope.pid,
     )
+    told = prose.as_told(event)
+    if told.event_category:
+        return (msgspec.structs.replace(told, event_dataset="cisco_asa.auth"),)
+    return (msgspec.structs.replace(told, event_category=_SYSTEM.category, event_type=_SYSTEM.types),)
 
 
 def _port(text: str | None) -> int | None:

@@ -56,9 +56,7 @@ _TIME, _MODULE, _DATASET, _OUTCOME, _COMMAND_LINE, _URL_PATH = (
     _PLACES[path]
     for path in ("@timestamp", "event.module", "event.dataset", "event.outcome", "process.command_line", "url.path")
 )
-_MESSAGE, _CATEGORY, _SOURCE, _USER = (
-    _PLACES[path] for path in ("message", "event.category", "source.ip", "user.name")
-)
+_MESSAGE, _CATEGORY = _PLACES["message"], _PLACES["event.category"]
 _NONES = _EMPTY.count(None)
 _WITHIN = frozenset(  # names that mean the same in any object
     {"remote", "remoteaddr", "remote_addr", "remote_ip", "client_ip", "clientip", "src_ip", "srcip", "principalname"}
@@ -120,7 +118,7 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
     event = Event(*values)
     if silent:
         event = _by_usual_names(event, origin)
-    return (prose.as_told(event),)
+    return (prose.as_told(event) if silent or not event.event_category else event,)
 
 
 def _by_usual_names(event: Event, origin: Origin) -> Event:

@@ -24,7 +24,7 @@ _HEAD = re.compile(
     r"(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[,.]\d{1,9}(?:Z|[+-]\d\d:?\d\d)?) +(TRACE|DEBUG|INFO|WARN|ERROR|FATAL) +\[([\w.$-]{1,128})\] \(([^)]{0,128})\) "
 )
 _EVENT = re.compile(r"\b(?:type|operationType)=\"?[A-Z_]{3,48}\"?, ")
-_QUOTED = re.compile(r'([A-Za-z][\w.-]*+)="((?:[^"\\]|\\.)*+)"', re.DOTALL)
+_QUOTED = re.compile(r'(?<![\w.-])([A-Za-z][\w.-]*+)="((?:[^"\\]|\\.)*+)"', re.DOTALL)
 _KEY = re.compile(r"[A-Za-z][\w.-]{0,63}")
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _PROXIED = re.compile(r"\s*([0-9A-Fa-f.:]{2,45})")

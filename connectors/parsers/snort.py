@@ -48,7 +48,7 @@ _CSV_3 = re.compile(  # Snort 3: time, number, protocol, how, length, direction,
 )
 _TAG = re.compile(r"(snort|suricata)(?:\[(\d{1,10})\])?: ")
 _STAMP_PARTS = re.compile(r"(\d\d)/(\d\d)(?:/(\d{2,4}))?-(\d\d):(\d\d):(\d\d)")
-_HEADER_PARTS = re.compile(r"(\w+)Len:(\d{1,9})|(TTL|ID|Win|TcpLen|Type|Code): ?(\w{1,10})")
+_HEADER_PARTS = re.compile(r"(\w{1,16})Len:(\d{1,9})|(TTL|ID|Win|TcpLen|Type|Code): ?(\w{1,10})")
 _SNIFFED = re.compile(rf"(?:<\S{{1,64}}> )?(?:\[\*\*\] )?(?:\[[A-Za-z]{{1,16}}\] (?:\[\*\*\] )?)?{_RULE} ")
 _SNIFFED_CSV = re.compile(rf"{_STAMP}(?: ?,\d+,\d+,\d+,|, \d+, \w+, \w+, \d+, \w+, )")
 _PROTOCOL = re.compile(r"\]:? (?:<\S{1,64}> )?\{[A-Z]")

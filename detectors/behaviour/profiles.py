@@ -1,5 +1,7 @@
 """Behaviour profiles as YAML: their typed shape, and a loader that refuses what it does not know with file and line."""
 
+import math
+import re
 import string
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
@@ -16,6 +18,9 @@ WINDOWS = {"10m": (1, 10), "30m": (2, 15), "1h": (5, 12), "6h": (30, 12), "24h":
 SPANS = {"m": 1, "h": 60, "d": 1440}  # minutes per unit of `expires`
 FILE_BYTES_MAX = 262_144
 DEPTH_MAX = 16
+TEST_DAYS_MAX = 60
+SCHEDULED_MAX = 5000  # times of one entry of a test
+MINUTES_PER_DAY = 1440
 PLACEHOLDERS = frozenset({"who", "key", "item", "actual", "typical", "window", "keys", "share", "days", "details"})
 
 
@@ -133,6 +138,35 @@ class Forest(Part, frozen=True, kw_only=True):
     sentence: Texts
 
 
+class Scheduled(Part, frozen=True, kw_only=True):
+    """Lines of a test at times of a day: one at 10:00, or one after the other from 08:00 to before 16:00 every 30m.
+
+    `line` is one of the test's lines by name, or the line itself. {n} counts up from 0 within one entry.
+    """
+
+    at: str | int  # YAML reads an unquoted 10:00 as 600, which is its minute
+    line: str
+    set: dict[str, Scalar | list[Scalar]] = {}  # what stands for {name} in the line; of a list one line each
+
+
+class Case(Part, frozen=True, kw_only=True):
+    """The day after the history: its ordinary lines, and these."""
+
+    name: str
+    then: list[Scheduled] = []
+    expect: list[str] | Literal["none"]  # readings of which at least these are said that day
+
+
+class Tests(Part, frozen=True, kw_only=True):
+    """Examples that `shield rules test` runs: a short history of equal days, and what is said on the day after."""
+
+    parser: str
+    lines: dict[str, str] = {}  # with {name} for what is set, and the time as {date}, {time}, {iso}, {syslog}, ...
+    days: int = 9
+    each_day: list[Scheduled] = []
+    cases: list[Case]
+
+
 class Profile(Part, frozen=True, kw_only=True):
     id: str
     title: str
@@ -159,6 +193,7 @@ class Profile(Part, frozen=True, kw_only=True):
     link: LinkTo | None = None
     remember: Remember | None = None
     forest: Forest | None = None
+    tests: Tests | None = None
 
     @property
     def keys(self) -> list[str]:
@@ -168,10 +203,17 @@ class Profile(Part, frozen=True, kw_only=True):
     def items(self) -> list[str]:
         return [self.item] if isinstance(self.item, str) else self.item or []
 
+    @property
+    def readings(self) -> list[str]:
+        """What its detectors are called behind the profile's id: failures_24h, first_seen."""
+        names = [f"{c.name}_{w}" for c in self.counters for w in c.windows] + [a.name for a in self.after_failures]
+        names += [self.first_seen.name] if self.first_seen else []
+        return names + [name for name in ("periodic", "unusual_hour", "travel", "forest") if getattr(self, name)]
+
     def fingerprint(self) -> str:
         """Changes with whatever changes the readings, not with texts: then what was learned no longer fits."""
         plain = msgspec.to_builtins(self)
-        for name in ("title", "title_de", "severity", "attack", "benign", "entities"):
+        for name in ("title", "title_de", "severity", "attack", "benign", "entities", "tests"):
             plain.pop(name)
         singles = (plain[name] or {} for name in ("first_seen", "periodic", "unusual_hour", "travel", "forest"))
         for part in (*plain["counters"], *plain["after_failures"], *singles):
@@ -181,13 +223,18 @@ class Profile(Part, frozen=True, kw_only=True):
 
 _PARTS: tuple[type[msgspec.Struct], ...] = (
     *(Profile, Texts, Lists, Condition, Counter, FirstSeen, Periodic, UnusualHour, Travel, AfterFailures),
-    *(LinkTo, Remember, ForestCounter, Forest),
+    *(LinkTo, Remember, ForestCounter, Forest, Scheduled, Case, Tests),
 )
 _NAMES = sorted({name for part in _PARTS for name in part.__struct_encode_fields__})
 
 
 def load_profiles(paths: Iterable[Path]) -> dict[str, Profile]:
     """Profiles by id from files and folders (`*.yml`). Raises ProfileError with every fault found."""
+    return placed_profiles(paths)[0]
+
+
+def placed_profiles(paths: Iterable[Path]) -> tuple[dict[str, Profile], dict[str, str]]:
+    """The same with the place of each, file:line."""
     faults: list[str] = []
     found: dict[str, Profile] = {}
     places: dict[str, str] = {}
@@ -201,7 +248,7 @@ def load_profiles(paths: Iterable[Path]) -> dict[str, Profile]:
         faults.extend(f"{places[profile.id]}: {reason}" for reason in _faults_between(profile, found))
     if faults:
         raise ProfileError(faults)
-    return dict(sorted(found.items()))
+    return dict(sorted(found.items())), places
 
 
 def _files(paths: Iterable[Path]) -> Iterator[Path]:
@@ -224,7 +271,7 @@ def _read(path: Path, faults: list[str]) -> list[tuple[int, Profile]]:
         return []
     made: list[tuple[int, Profile]] = []
     try:
-        nodes = list(yaml.compose_all(data, Loader=yaml.CSafeLoader))
+        nodes: list[yaml.Node | None] = list(yaml.compose_all(data, Loader=yaml.CSafeLoader))
         for node in nodes or [None]:
             profile = _profile(path, node, faults)
             if profile is not None:
@@ -324,11 +371,54 @@ def _faults_within(profile: Profile) -> Iterator[tuple[str, str]]:
     for i, counter in enumerate(profile.counters):
         if counter.min < 1:
             yield f"$.counters[{i}].min", "min must be at least 1"
+    if profile.tests:
+        yield from _faults_of_tests(profile, profile.tests)
     for at, texts in _sentences(profile):
         for text in (texts.de, texts.en):
             unknown = _placeholders(text) - PLACEHOLDERS
             if unknown:
                 yield at, f"a sentence can name {', '.join(sorted(PLACEHOLDERS))}, not {', '.join(sorted(unknown))}"
+
+
+def _faults_of_tests(profile: Profile, tests: Tests) -> Iterator[tuple[str, str]]:
+    if not 1 <= tests.days <= TEST_DAYS_MAX:
+        yield "$.tests.days", f"days must be 1 to {TEST_DAYS_MAX}"
+    schedules = [("$.tests.each_day", tests.each_day)]
+    for i, case in enumerate(tests.cases):
+        schedules.append((f"$.tests.cases[{i}].then", case.then))
+        for name in case.expect if isinstance(case.expect, list) else ():
+            if name not in profile.readings:
+                yield f"$.tests.cases[{i}].expect", f"no reading {name!r}" + _near(name, profile.readings)
+    for at, schedule in schedules:
+        for i, entry in enumerate(schedule):
+            if minutes_of(entry.at) is None:
+                yield f"{at}[{i}].at", f"{entry.at!r} is no time: 10:00, or 08:00-16:00 every 30m"
+            if entry.line not in tests.lines and " " not in entry.line:
+                yield f"{at}[{i}].line", f"no line {entry.line!r}" + _near(entry.line, tests.lines)
+            unset = set(FIELD.findall(tests.lines.get(entry.line, entry.line))) - entry.set.keys() - STAMPS
+            if unset:
+                yield f"{at}[{i}].set", f"the line needs {', '.join(sorted(unset))}"
+
+
+def minutes_of(at: str | int) -> tuple[float, ...] | None:
+    """The minutes of a day that a schedule names; None if it is none."""
+    if isinstance(at, int):
+        return (float(at),) if 0 <= at < MINUTES_PER_DAY else None
+    found = _SCHEDULE.fullmatch(at)
+    if found is None:
+        return None
+    hour, minute, until_hour, until_minute, size, unit = found.groups()
+    begin = int(hour) * 60.0 + int(minute)
+    if until_hour is None:
+        return (begin,) if begin < MINUTES_PER_DAY else None
+    end, step = int(until_hour) * 60.0 + int(until_minute), int(size) * {"s": 1 / 60, "m": 1.0, "h": 60.0}[unit]
+    count = math.ceil((end - begin) / step - 1e-9) if step else 0
+    return tuple(begin + n * step for n in range(count)) if 0 < count <= SCHEDULED_MAX and end <= 1440 else None
+
+
+_SCHEDULE = re.compile(r"(\d\d?):([0-5]\d)(?:-(\d\d?):([0-5]\d) every (\d{1,4})([smh]))?")
+FIELD = re.compile(r"\{([a-z_]+)(?::0\d)?\}")  # in a test's line: {user}, {n}, {n:02}
+STAMPS = frozenset({"n", "date", "time", "iso", "utc", "syslog", "clf", "epoch"})
 
 
 _WATCHED = (

@@ -3,6 +3,7 @@
 No text of a rule enters the generated source: literals are bound as constants, so a rule cannot become code.
 """
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -51,6 +52,8 @@ from detectors.sigma.values import (
 CHAIN_MAX = 24  # literals written out as an `or` chain; more are searched together
 MERGED_MAX = 16  # regular expressions on one field joined into one
 NESTING_MAX = 16  # conjuncts as nested ifs; the rest joins the last one
+
+_FLAGS = re.compile(r"\(\?([ims]+)\)")  # before an expression
 INTEGER_ATTRIBUTES = frozenset(
     {
         "source_port",
@@ -287,9 +290,15 @@ class _Source:
                     for arg in rest
                     if not (isinstance(arg, Pattern) and arg.field == field and arg.regex in regexes)
                 ]
-                rest.append(Pattern(field, "|".join(f"(?:{regex})" for regex in regexes[:MERGED_MAX]), raw=True))
+                rest.append(Pattern(field, "|".join(map(_grouped, regexes[:MERGED_MAX])), raw=True))
                 rest += [Pattern(field, regex, raw=True) for regex in regexes[MERGED_MAX:]]
         yield from (self.expression(arg) for arg in sorted(rest, key=_cost))
+
+
+def _grouped(regex: str) -> str:
+    """The expression as a group, its leading flags as those of the group."""
+    flags = _FLAGS.match(regex)
+    return f"(?:{regex})" if flags is None else f"(?{flags[1]}:{regex[flags.end() :]})"
 
 
 def _integer(node: Node) -> int | None:
@@ -337,14 +346,14 @@ def checker(node: Node) -> Callable[[Event], bool]:
     return function
 
 
-def tester(field: str, node: Node) -> Callable[[str], bool]:
-    """A function that tells whether the text of one field meets a condition that reads nothing else."""
+def tester(field: str, node: Node) -> Callable[[str, str], bool]:
+    """A function that tells whether the text of one field, and that in small letters, meets a condition on nothing else."""
     source = _Source()
-    raw = source.name("r", field)
-    source.lines.append(f"def made({raw}):")
-    indent = source.nest(_conjuncts(node), {("r", field)})
+    raw, low = source.name("r", field), source.name("t", field)
+    source.lines.append(f"def made({raw}, {low}):")
+    indent = source.nest(_conjuncts(node), {("r", field), ("t", field)})
     source.lines += [f"{indent}return True", " return False"]
-    function: Callable[[str], bool] = source.made()
+    function: Callable[[str, str], bool] = source.made()
     return function
 
 

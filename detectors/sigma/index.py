@@ -6,35 +6,41 @@ texts, with the answers for values remembered, and only the rules that turn up a
 changes what is found.
 """
 
-import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property, partial
+from typing import Literal
+
+import msgspec
 
 from connectors.events import Event
 from detectors.sigma.generate import Probe, checker, generate, prober, tester
 from detectors.sigma.literals import Choice, Every, Group, Need, Texts, Wanted, choose, fold
-from detectors.sigma.scan import LOWER_TO_ASCII, Anywhere, Scanner
+from detectors.sigma.scan import SMALL_OF, Anywhere, Scanner
 from detectors.sigma.tree import And, Node, has_keywords, only_field
 from detectors.sigma.values import ABSENT, LOWERED_CHARS_MIN, Many, getter, keyword_text, lowered, text, written
 
 SAMPLE_EVENTS = 512  # of a kind, after which the texts are chosen anew
-SAMPLE_CHARS_MAX = 4096  # of a value in the sample
+SAMPLE_STEP_MAX = 512  # a sample takes every event, the next every 8th, then every 64th and so on
+SAMPLE_STEP_GROWTH = 8
+SAMPLE_CHARS_MAX = 2048  # of a value in the sample
+SAMPLE_CHARS_SUM_MAX = 524_288  # of all values in it; with more it is complete as it is
 SAMPLE_ROUNDS = 6  # of choosing and looking how common the choice is
 KEYWORD_PRICE = 1.0  # a search in all values costs as much as running a rule on every event
 PROBE_PRICE = 0.1  # looking up one field, as a share of running a rule
 MARKS_MAX = 3  # sets of texts asked for together
 COMMON_MIN = 0.002  # of the events; a rule that turns up more often is asked for with a further set
+PASSED_MAX = 0.8  # of the values with a necessary text; if more pass the further test, it is left out
 FURTHER_PRICE = 0.05  # noting one more text, as a share of running a rule
 MEMO_MAX = 4096  # values of a field remembered
-MEMO_CHARS_MAX = 1024  # of a remembered value; longer ones seldom come again
 MEMO_CHARS_SUM_MAX = 524_288  # of all remembered values of a field
 COMBINED_MAX = 4096  # combinations of found texts remembered
 COMBINED_MARKS_MAX = 64  # of a remembered combination
 
 Marks = tuple[int, ...]
+Test = Callable[[str, str], bool]  # of a text as it is and in small letters
 _NONE: Marks = ()
-_NO_TESTS: Mapping[int, Callable[[str], bool]] = {}
+_NO_TESTS: Mapping[int, Test] = {}
 
 
 class Condition:
@@ -44,7 +50,7 @@ class Condition:
         self.number = number
         self.node = node
         self._texts = texts
-        self._tests: dict[str, Callable[[str], bool]] = {}
+        self._tests: dict[str, Test] = {}
 
     @cached_property
     def need(self) -> Need | None:
@@ -68,29 +74,40 @@ class Condition:
                 found.setdefault(field, []).append(part)
         return {field: And(tuple(parts)) for field, parts in found.items()}
 
-    def holds(self, field: str, value: str) -> bool:
+    def holds(self, field: str, value: str, low: str) -> bool:
         """Whether the condition may hold with this text in a field."""
         test = self._tests.get(field)
         if test is None:
             test = self._tests[field] = tester(field, self.alone[field])
-        return test(value)
+        return test(value, low)
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """One of these texts must be there, in a value that passes the test of what else the rule says of this field alone."""
+
+    texts: frozenset[int]
+    tested: bool = True
 
 
 class Table:
     """The texts on one field and the marks that each leaves on an event; `tests` has what else a mark asks of the value."""
 
-    def __init__(
-        self, wanted: Mapping[Wanted, Iterable[int]], tests: Mapping[int, Callable[[str], bool]] = _NO_TESTS
-    ) -> None:
+    def __init__(self, wanted: Mapping[Wanted, Iterable[int]], tests: Mapping[int, Test] = _NO_TESTS) -> None:
         self._equals: dict[str, Marks] = {}
-        within: dict[str, tuple[list[int], list[int], list[int]]] = {}
+        within: dict[str, int] = {}
+        self._anywhere: list[list[int]] = []
+        self._edges: dict[int, list[tuple[Literal["startswith", "endswith"], str, list[int]]]] = {}
         for each, marks in wanted.items():
             if each.op == "equals":
                 self._equals[each.value] = tuple(sorted(marks))
+                continue
+            place = within.setdefault(each.value, len(within))
+            if place == len(self._anywhere):
+                self._anywhere.append([])
+            if each.op == "contains":
+                self._anywhere[place] += marks
             else:
-                place = within.setdefault(each.value, ([], [], []))
-                place[("contains", "startswith", "endswith").index(each.op)].extend(sorted(marks))
-        self._within = [(value, *map(tuple, lists)) for value, lists in within.items()]
+                self._edges.setdefault(place, []).append((each.op, each.value, list(marks)))
         self._ascii = all(each.value.isascii() for each in wanted)
         self._scanner = Scanner(list(within)) if within else None
         self._tests = tests
@@ -100,35 +117,36 @@ class Table:
 
     def of_text(self, value: str) -> Marks:
         """The marks that a text leaves, each once and in order."""
-        marks = self.found(value)
+        if len(value) >= LOWERED_CHARS_MIN:
+            return self._found(self._long(value))
+        low = value.lower()
+        marks = self._found(fold(low))
         if marks and self._tests:
             tests = self._tests
-            marks = tuple([mark for mark in marks if (test := tests.get(mark)) is None or test(value)])
-        if len(value) <= MEMO_CHARS_MAX:
-            self._memo_chars += len(value)
-            if len(self.memo) >= MEMO_MAX or self._memo_chars > MEMO_CHARS_SUM_MAX:
-                self.memo.clear()
-                self._memo_chars = len(value)
-            self.memo[value] = marks
+            marks = tuple([mark for mark in marks if (test := tests.get(mark)) is None or test(value, low)])
+        self._memo_chars += len(value)
+        if len(self.memo) >= MEMO_MAX or self._memo_chars > MEMO_CHARS_SUM_MAX:
+            self.memo.clear()
+            self._memo_chars = len(value)
+        self.memo[value] = marks
         return marks
 
     def found(self, value: str) -> Marks:
         """The marks of all texts that stand in a value."""
-        low = self._low(value)
+        return self._found(fold(value.lower()) if len(value) < LOWERED_CHARS_MIN else self._long(value))
+
+    def _found(self, low: str) -> Marks:
         marks = self._equals.get(low, _NONE)
-        if self._scanner is None:
-            return marks
-        places = self._scanner.found(low)
+        places = self._scanner.found(low) if self._scanner is not None else _NONE
         if not places:
             return marks
         found = set(marks)
         for place in places:
-            literal, anywhere, first, last = self._within[place]
-            found.update(anywhere)  # type: ignore[arg-type]
-            if first and low.startswith(literal):  # type: ignore[arg-type]
-                found.update(first)  # type: ignore[arg-type]
-            if last and low.endswith(literal):  # type: ignore[arg-type]
-                found.update(last)  # type: ignore[arg-type]
+            found.update(self._anywhere[place])
+            if place in self._edges:
+                for op, literal, those in self._edges[place]:
+                    if low.startswith(literal) if op == "startswith" else low.endswith(literal):
+                        found.update(those)
         return tuple(sorted(found))
 
     def of_other(self, value: object) -> Marks:
@@ -138,11 +156,11 @@ class Table:
             found += self.found(each)
         return found
 
-    def _low(self, value: str) -> str:
+    def _long(self, value: str) -> str:
         """Small letters to look in. Where only ASCII is looked for, a long text is stripped of all else: that is much faster."""
-        if len(value) < LOWERED_CHARS_MIN:
-            return fold(value.lower())
-        if self._ascii and not value.isascii() and not any(letter in value for letter in LOWER_TO_ASCII):
+        if self._ascii and not value.isascii():
+            for letter, small in SMALL_OF.items():
+                value = value.replace(letter, small)
             return value.encode("ascii", "replace").decode().lower()
         return fold(lowered(value))
 
@@ -163,11 +181,16 @@ class Index:
         self._always = generate(unneeding) if unneeding else None
         self._combined: dict[Marks, tuple[Condition, ...]] = {}
         self._arrange(None)
-        if sample_events:
-            self._sample(Sample(texts, self._needs.values(), sample_events))
+        self._sample_events = sample_events
+        self._step = 1
+        self._sample = Sample(texts, self._needs.values(), sample_events)
+        self._until_noted = 1 if sample_events and self._sample.fields else 0
 
     def matches(self, event: Event) -> list[int] | None:
         """The numbers of the rules that an event meets, None for none of them."""
+        self._until_noted -= 1
+        if not self._until_noted:
+            self._note(event)
         found = self.probe(event)
         if self._keywords is not None and self._anywhere.may_be_in(event):
             found += self._keywords.found(keyword_text(event))
@@ -202,16 +225,16 @@ class Index:
         self.choices = _chosen(self.rules, self._needs, self._texts, sample)
         self._owners: list[int] = []  # the rule of each mark
         fields: dict[str, dict[Wanted, list[int]]] = {}
-        tests: dict[str, dict[int, Callable[[str], bool]]] = {}
+        tests: dict[str, dict[int, Test]] = {}
         for number, choices in self.choices.items():
             rule = self.rules[number]
-            for choice in choices:
+            for asked in choices:
                 mark = len(self._owners)
                 self._owners.append(number)
-                for place in choice.texts:
+                for place in asked.texts:
                     wanted = self._texts.wanted[place]
                     fields.setdefault(wanted.field, {}).setdefault(wanted, []).append(mark)
-                    if wanted.field in rule.alone:
+                    if asked.tested and wanted.field in rule.alone:
                         tests.setdefault(wanted.field, {})[mark] = partial(rule.holds, wanted.field)
         words = fields.pop("", None)
         self._keywords = Table(words) if words else None
@@ -222,37 +245,31 @@ class Index:
             [Probe(field, table.remembered, table.of_text, table.of_other) for field, table in self.tables.items()]
         )
 
-    def _sample(self, sample: "Sample") -> None:
-        """Notes the values of the next events, then chooses the rarest texts."""
-        probe = self.probe
-        index = weakref.ref(self)  # a rule set that is replaced must go without the garbage collector's help
-
-        def noting(event: Event) -> Marks:
-            found = probe(event)
-            sample.note(event)
-            if sample.full and (whole := index()) is not None:
-                whole._arrange(sample)  # noqa: SLF001 -- it is this object
-                return whole.probe(event)
-            return found
-
-        self.probe = noting
+    def _note(self, event: Event) -> None:
+        """Notes the values of an event; with enough of them chooses the rarest texts, and begins again at longer steps."""
+        self._sample.note(event)
+        if self._sample.full:
+            self._arrange(self._sample)
+            self._sample = Sample(self._texts, self._needs.values(), self._sample_events)
+            self._step = min(self._step * SAMPLE_STEP_GROWTH, SAMPLE_STEP_MAX)
+        self._until_noted = self._step
 
 
 class Sample:
     """The values of some events by field, each with the events that had it: bit n of a mask stands for event n."""
 
     def __init__(self, texts: Texts, needs: Iterable[Need], events: int) -> None:
-        fields = {texts.wanted[number].field for number in _all_texts(needs)} - {""}
-        self._reads = {field: getter(field) for field in sorted(fields)}
+        self.fields = sorted({texts.wanted[number].field for number in _all_texts(needs)} - {""})
+        self._reads = {field: getter(field) for field in self.fields}
         self._values: dict[str, dict[str, int]] = {field: {} for field in self._reads}
         self._texts = texts
         self._events = events
-        self._noted = 0
+        self._noted = self._chars = 0
         self._holding: dict[int, list[str]] = {}  # the values that hold a text, of each that was looked for
 
     @property
     def full(self) -> bool:
-        return self._noted >= self._events
+        return self._noted >= self._events or self._chars >= SAMPLE_CHARS_SUM_MAX
 
     def note(self, event: Event) -> None:
         bit = 1 << self._noted
@@ -264,7 +281,10 @@ class Sample:
                 plain = written(value)
                 for each in plain.texts if isinstance(plain, Many) else (plain,):
                     known = each[:SAMPLE_CHARS_MAX]
-                    held[known] = held.get(known, 0) | bit
+                    mask = held.get(known, 0)
+                    if not mask:
+                        self._chars += len(known)
+                    held[known] = mask | bit
 
     def look(self, numbers: Iterable[int]) -> list[int]:
         """Looks for these texts in all values; answers those that were not looked for before."""
@@ -283,7 +303,7 @@ class Sample:
         return new
 
     def share(self, mask: int) -> float:
-        return mask.bit_count() / self._events
+        return mask.bit_count() / max(1, self._noted)
 
     def mask(self, numbers: Iterable[int], rule: Condition | None = None) -> int:
         """The events that had one of these texts, with a value that the rule may hold with."""
@@ -292,9 +312,14 @@ class Sample:
             field = self._texts.wanted[number].field
             alone = rule is not None and field in rule.alone
             for value in self._holding[number]:
-                if not alone or rule.holds(field, value):  # type: ignore[union-attr]
+                if not alone or rule.holds(field, value, value.lower()):  # type: ignore[union-attr]
                     mask |= self._values[field][value]
         return mask
+
+    def asked(self, texts: frozenset[int], rule: Condition) -> Asked:
+        """Tested only where that spares something."""
+        plain = self.mask(texts).bit_count()
+        return Asked(texts, self.mask(texts, rule).bit_count() <= plain * PASSED_MAX)
 
 
 def _all_texts(needs: Iterable[Need]) -> set[int]:
@@ -311,7 +336,7 @@ def _all_texts(needs: Iterable[Need]) -> set[int]:
 
 def _chosen(
     rules: Mapping[int, Condition], needs: Mapping[int, Need], texts: Texts, sample: Sample | None
-) -> dict[int, tuple[Choice, ...]]:
+) -> dict[int, tuple[Asked, ...]]:
     """The necessary texts that each rule is asked for with: one of each choice must be there."""
     wanted, weights = texts.wanted, texts.guesses.copy()
     users: Counter[str] = Counter()
@@ -330,7 +355,7 @@ def _chosen(
     found = {number: choose(need, weights, price) for number, need in needs.items()}  # now fields that are asked anyway
     count()
     if sample is None:
-        return {number: (choice,) for number, choice in found.items()}
+        return {number: (Asked(choice.texts),) for number, choice in found.items()}
     for _ in range(SAMPLE_ROUNDS):
         common = set()
         for number in sample.look({number for choice in found.values() for number in choice.texts}):
@@ -354,15 +379,16 @@ def _further(
     weights: Sequence[float],
     price: Callable[[frozenset[int]], float],
     sample: Sample,
-) -> tuple[Choice, ...]:
+) -> tuple[Asked, ...]:
     """A choice with others beside it that make it rarer: all of them must be there."""
-    if not isinstance(rule.need, Every) or first.weight < COMMON_MIN:
-        return (first,)
-    chosen = [first]
-    parts = [part for part in (choose(arg, weights, price) for arg in rule.need.args) if part.texts != first.texts]
+    if first.weight < COMMON_MIN:
+        return (Asked(first.texts),)
+    parts = [choose(arg, weights, price) for arg in rule.need.args] if isinstance(rule.need, Every) else []
     sample.look({number for part in (first, *parts) for number in part.texts})
+    asked = [sample.asked(first.texts, rule)]
     together = sample.mask(first.texts, rule)
-    while len(chosen) < MARKS_MAX and sample.share(together) >= COMMON_MIN:
+    parts = [part for part in parts if part.texts != first.texts]
+    while len(asked) < MARKS_MAX and sample.share(together) >= COMMON_MIN:
         best, least = None, sample.share(together)
         for part in parts:
             mask = sample.mask(part.texts, rule)
@@ -371,6 +397,6 @@ def _further(
                 best, least = part, cost
         if best is None:
             break
-        chosen.append(best)
+        asked.append(sample.asked(best.texts, rule))
         together &= sample.mask(best.texts, rule)
-    return tuple(chosen)
+    return tuple(asked)

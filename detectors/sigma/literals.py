@@ -19,6 +19,9 @@ CHARS_MIN = 3  # a shorter text stands nearly everywhere, unless it is a whole v
 ALTERNATIVES_MAX = 6000  # of one rule; a rule with more of them is run on every event
 REGEX_CHARS_MAX = 4096  # longer expressions are not looked into
 
+SPELLINGS_MAX = 8  # of a run of characters in an expression
+
+_USUAL = frozenset('abcdefghijklmnopqrstuvwxyz0123456789 \\/.:-_,="')
 _PLAIN = re.compile(r"[ -~]+")
 
 
@@ -193,33 +196,54 @@ def _parsed(regex: str) -> Any:
 def _walk(parsed: Any) -> set[frozenset[str]]:
     """The required sets of a sequence: its runs of characters, and what its parts require."""
     found: set[frozenset[str]] = set()
-    run = ""
+    runs = [""]  # what stands in a row, in all spellings
     for op, arg in parsed:
-        name = str(op)
-        if name == "LITERAL" and 32 <= arg < 127:
-            run += chr(arg).lower()
+        options = _characters(op, arg)
+        if options and len(runs) * len(options) <= SPELLINGS_MAX:
+            runs = [run + option for run in runs for option in options]
             continue
-        found |= _run(run)
-        run = ""
-        if name == "SUBPATTERN":
+        found |= _run(runs)
+        runs = [""]
+        name = str(op)
+        if options:
+            runs = list(options)
+        elif name == "SUBPATTERN":
             found |= _walk(arg[3])
         elif name in {"MAX_REPEAT", "MIN_REPEAT"} and arg[0] > 0:
             found |= _walk(arg[2])
         elif name == "BRANCH":
             found |= _branch(arg[1])
-    return found | _run(run)
+    return found | _run(runs)
 
 
-def _run(run: str) -> set[frozenset[str]]:
-    return {frozenset({run})} if run else set()
+def _characters(op: Any, arg: Any) -> list[str]:
+    """The characters of which one must stand here, where they are few and plain; none where nothing is known."""
+    name = str(op)
+    if name == "LITERAL":
+        return [chr(arg).lower()] if 32 <= arg < 127 else []
+    if name in {"MAX_REPEAT", "MIN_REPEAT"} and arg[0] == arg[1] == 1 and len(arg[2]) == 1:
+        return _characters(*arg[2][0])
+    if name != "IN" or len(arg) > SPELLINGS_MAX:
+        return []
+    found = [_characters(*each) if str(each[0]) == "LITERAL" else [] for each in arg]
+    return sorted({each[0] for each in found}) if all(found) else []
+
+
+def _run(runs: list[str]) -> set[frozenset[str]]:
+    return {frozenset(runs)} if runs[0] else set()
 
 
 def _branch(branches: Any) -> set[frozenset[str]]:
-    """Of an alternation: one set that has the longest text of each branch, if each has one."""
+    """Of an alternation: one set that has the most telling texts of each branch, if each has some."""
     texts: set[str] = set()
     for branch in branches:
         options = _walk(branch)
         if not options:
             return set()
-        texts |= max(options, key=lambda each: min(map(len, each)))
+        texts |= max(sorted(options, key=sorted), key=lambda each: min(map(_rarity, each)))
     return {frozenset(texts)}
+
+
+def _rarity(text: str) -> int:
+    """How telling a text looks: its length, signs that are seldom written counted more than once."""
+    return sum(1 if char in _USUAL else 3 for char in text)

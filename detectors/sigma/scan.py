@@ -25,18 +25,21 @@ _hyperscan = _installed("hyperscan")
 
 FEW_MAX = 4  # so few texts are searched one by one in a short value: it does not matter how often they stand in it
 PACKED_MAX = 64  # so few are quickly seen to be absent
-DENSE_BYTES_MAX = (
-    16_384  # of all texts, up to which a table of every step is worth its memory: it is three times as fast
-)
+DENSE_BYTES_MAX = 16_384  # of all texts, up to which a table of every step is worth its memory: three times as fast
 MEMO_MAX = 4096  # answers remembered
 MEMO_CHARS_MAX = 160  # of a remembered value; longer ones seldom come again
 PIECE_BYTES = 65_536  # of a long value are searched at a time, so that the list of finds stays small
 LONG_CHARS_MIN = 1024  # from here on Hyperscan is worth its call
 LONG_SEEN_MIN = 1000  # long values after which its tables, slow to build, are worth it
 
-LOWER_TO_ASCII = "\u0130\u017f\u212a"  # letters from beyond ASCII that small letters bring into it
+SMALL_OF = {  # letters from beyond ASCII that small letters and `fold` bring into it
+    "\u0130": "i\u0307",
+    "\u017f": "s",
+    "\u212a": "k",
+}
 
-_TO_ASCII = [(letter.encode()[0], letter.encode()) for letter in LOWER_TO_ASCII]
+_SMALL_BYTES = [(letter.encode()[0], letter.encode(), small.encode()) for letter, small in SMALL_OF.items()]
+
 _IN_NO_NUMBER = re.compile(r"[^-+.0-9aefilnrstu]")  # nor in a truth value or an infinity
 _NO_LETTER = re.compile(rb"[^A-Za-z0-9]")
 
@@ -78,11 +81,11 @@ class Scanner:
             return [number for number, text in enumerate(self._texts) if text in value]
         low = value.encode("utf-8", "replace")  # bytes: with text the library counts characters, six times the work
         found = self._places(low)
-        if found:
-            numbers = self._numbers
-            found = {numbers[at] for at in found}
-        if self._letters and len(low) != len(value):
-            found = {*found, *(self._letters[letter] for letter in self._letters.keys() & set(value))}
+        if not self._letters:
+            return found
+        found = {self._numbers[at] for at in found}
+        if len(low) != len(value):  # not ASCII
+            found.update(at for letter, at in self._letters.items() if letter in value)
         return found
 
     def _places(self, low: bytes) -> Collection[int]:
@@ -142,9 +145,9 @@ class Anywhere:
             written: bytes = _write(event)
         except (TypeError, ValueError, OverflowError, RecursionError):  # lone surrogates are ValueErrors
             return True
-        for first, letter in _TO_ASCII:  # a single byte is found much faster, and is seldom there
-            if first in written and letter in written:
-                return True
+        for first, letter, small in _SMALL_BYTES:
+            if first in written:  # a single byte is found much faster than two, and is seldom there
+                written = written.replace(letter, small)
         return bool(self._find(written.lower()))
 
 

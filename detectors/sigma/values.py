@@ -25,7 +25,9 @@ SEARCH_MEMO_CHARS_MAX = 512  # longer values are not remembered
 GATE_TEXTS_MAX = (
     8  # alternatives of a text that an expression requires, so few that they are looked for before it is run
 )
-LOWERED_CHARS_MIN = 1024  # values from this length on are brought to lower case once, not once per rule
+LOWERED_CHARS_MIN = (
+    1024  # values from this length on are brought to lower case once, not once per rule, and not remembered
+)
 LOWERED_MAX = 16  # of these values remembered
 SEPARATOR = "\x00"  # between the values of an event in a keyword search, so that no keyword spans two of them
 
