@@ -21,6 +21,7 @@ from connectors import declared, parsers
 from connectors.clock import Clock
 from connectors.drift import Drift
 from connectors.events import Event, Origin, ParseError
+from connectors.wrapping import inner, inside
 
 AUTO = "auto"
 REPLACED = "shield.decoded_with_replacement"
@@ -156,7 +157,7 @@ class Reader:
         chosen: Counter[str] = Counter()
         blank = 0
         auto = self.parser == AUTO
-        parse = self._recognise if auto else self._last.parse
+        parse = self._unwrapped if auto else self._last.parse
         for index, line in enumerate(lines):
             whole = True
             try:
@@ -210,6 +211,29 @@ class Reader:
             made[index] = b""
             count, size, joined = count + 1, size + len(line) + 1, joined + 1
         return made, joined
+
+    def _unwrapped(self, text: str, origin: Origin) -> Sequence[Event]:
+        """The events of a line, out of the wrapping of a log shipper if there is one."""
+        wrapping = inner(text) if text[:1] == "{" or text[10:11] == "T" else None
+        if wrapping is None:
+            return self._recognise(text, origin)
+        made: list[Event] = []
+        for line, at in wrapping.lines:
+            try:
+                found = self._recognise(line, inside(origin, at))
+            except ParseError:
+                if len(wrapping.lines) == 1:
+                    break
+                continue
+            if not wrapping.carried and self._last.NAME in GENERAL:
+                break
+            made += [
+                msgspec.structs.replace(event, host_name=wrapping.host)
+                if event.host_name is None and wrapping.host is not None
+                else event
+                for event in found
+            ]
+        return made or self._recognise(text, origin)
 
     def _recognise(self, text: str, origin: Origin) -> Sequence[Event]:
         """The events of the first parser that knows the line by sight and can read it.

@@ -49,7 +49,7 @@ class Alerting(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """When and how alerts are opened. Defaults follow the measured design in docs/architecture.md."""
 
     direct_levels: tuple[str, ...] = ("high", "critical")  # rules of these levels alert at once, without learning
-    budget_per_day: float = 1.0  # alerts per tenant and day that learned findings may open
+    budget_per_day: float = 5.0  # alerts per tenant and day that learned findings may open
     fold_window_s: float = 3600.0  # later hits of a rule on the same entity update the alert
     merge_s: float = 600.0  # further evidence on a shared entity joins the alert
     grow_s: float = 21_600.0  # the same family strengthening raises the alert

@@ -1,5 +1,6 @@
 """The parse driver: finding parsers, decoding, recognising formats line by line."""
 
+import json
 import sys
 import types
 from collections.abc import Sequence
@@ -150,6 +151,31 @@ def test_a_learned_line_shape_changes_nothing() -> None:
     assert events == events[: len(lines)] * 20
     strange = lines[0].replace(b'devname="fw-rathaus"', b'devname="a \\"b\\" c"')
     assert Reader("fortigate", "t", "s").read([strange], RECEIVED_S).events[0].fields["devname"] == 'a "b" c'
+
+
+@pytest.mark.parametrize("name", ["fortigate", "linux_auth", "cisco_asa", "nginx", "syslog", "suricata"])
+def test_auto_reads_the_line_inside_of_a_wrapping(name: str) -> None:
+    lines = first(name)
+    plain = Reader("auto", "t", "s").read(lines, RECEIVED_S).events
+    wrapped = [
+        json.dumps({"log": line.decode() + "\n", "stream": "stdout", "time": "2026-03-02T08:30:00Z"}) for line in lines
+    ]
+    events = Reader("auto", "t", "s").read([line.encode() for line in wrapped], RECEIVED_S).events
+    assert [event.event_module for event in events] == [event.event_module for event in plain]
+    assert [event.source_ip for event in events] == [event.source_ip for event in plain]
+
+
+def test_time_and_host_of_a_wrapping_stand_in_and_its_own_event_may_be_the_better_one() -> None:
+    splunk = {"result": {"_raw": CEF.decode(), "host": "h", "_time": "2026-03-02T08:30:00Z"}}
+    prose = {"@timestamp": "2026-03-02T08:30:00Z", "message": "2026-03-02 09:00:00 x y z", "host": {"name": "h"}}
+    two = {
+        "streams": [{"stream": {}, "values": [["1772440200000000000", CEF.decode()], ["1772440201000000000", "a b"]]}]
+    }
+    lines = [json.dumps(line).encode() for line in (splunk, prose, two)]
+    parsed = Reader("auto", "t", "s").read(lines, RECEIVED_S)
+    assert [event.event_module for event in parsed.events] == ["cef", "ecs", "cef"]
+    assert (parsed.events[0].timestamp, parsed.events[0].host_name) == (1772440200.0, "h")
+    assert parsed.line_of == [0, 1, 2]
 
 
 AUDIT = [

@@ -7,7 +7,7 @@ import pytest
 from detectors.behaviour import ProfileError
 from detectors.behaviour.profile_tests import run_tests
 from detectors.behaviour.profiles import load_profiles, minutes_of
-from detectors.sigma.rule_tests import TestResult
+from detectors.sigma import rule_tests
 
 SHIPPED = Path(__file__).parent.parent / "rules" / "profiles"
 PROFILES = load_profiles([SHIPPED])
@@ -42,7 +42,7 @@ tests:
 
 
 @pytest.mark.parametrize("result", RESULTS, ids=[f"{r.rule}-{r.name}" for r in RESULTS])
-def test_example(result: TestResult) -> None:
+def test_example(result: rule_tests.TestResult) -> None:
     assert result.passed, result.detail
 
 

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from connectors.events import Event
 from detectors.sigma import RuleSet, literals, rule_tests, scan, values
 from detectors.sigma.generate import checker, generate
-from detectors.sigma.index import Condition, Index
-from detectors.sigma.literals import Texts, required
-from detectors.sigma.scan import Scanner
+from detectors.sigma.index import Condition, Index, Sample, Table
+from detectors.sigma.literals import Texts, fold, required
+from detectors.sigma.scan import Anywhere, Scanner
 from detectors.sigma.tree import (
     And,
     Compare,
@@ -287,6 +287,35 @@ def test_a_planted_unsound_reading_of_expressions_is_caught(monkeypatch: pytest.
     assert list(differences([Pattern("A", "(?i)abcs", raw=True)], [{"A": "ABC\u017f"}]))
 
 
+def test_a_planted_unsound_test_of_one_field_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes: list[Node] = [And((Text("A", "contains", "abc"), Text("A", "contains", "bcab")))]
+    samples: list[dict[str, Any]] = [{"A": ["abc", "bcab"]}]
+    assert not list(differences(nodes, samples))
+
+    def of_each(table: Table, value: Any) -> tuple[int, ...]:
+        return tuple(mark for text in value for mark in table.of_text(text))
+
+    monkeypatch.setattr(Table, "of_other", of_each)
+    assert list(differences(nodes, samples))
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(st.lists(plain, min_size=1, max_size=3), events)
+def test_no_keyword_is_missed_before_the_values_are_looked_at(words: list[str], fields: dict[str, Any]) -> None:
+    anywhere = Anywhere([fold(word.lower()) for word in words])
+    held = [fold(text.lower()) for value in fields.values() for text in texts(value)]
+    if any(fold(word.lower()) in text for word in words for text in held):
+        assert anywhere.may_be_in(event_of(fields))
+
+
+def test_an_event_without_keywords_is_told_at_once() -> None:
+    anywhere = Anywhere(["needle", "\\n:b"])
+    assert not anywhere.may_be_in(event_of({"A": "nothing", "B": ["here", None, 7], "C": "Überall \u017f\u212a"}))
+    assert anywhere.may_be_in(event_of({"A": "a NEEDLE"}))
+    assert anywhere.may_be_in(event_of({"A": "C:\\N:b"}))
+    assert Anywhere(["4625"]).may_be_in(event_of({"A": 4625})), "a number is no text in MessagePack"
+
+
 # --- the parts --------------------------------------------------------------------------------------------------------
 
 
@@ -363,6 +392,42 @@ def test_the_sample_changes_what_is_asked_for_and_not_what_is_found() -> None:
     assert before
     assert index.matches(event_of({"A": "a common part", "B": "RARE"})) == [0]
     assert index.probe(common) == ()
+
+
+def test_a_common_text_is_asked_for_together_with_another() -> None:
+    registry = Texts()
+    node = And((Text("A", "contains", "common text"), Text("B", "contains", "common too"), Text("C", "equals", "x")))
+    index = Index([Condition(0, node, registry)], registry, sample_events=20)
+    for n in range(20):
+        event = {"A": "a common text", "C": "x"} if n % 2 else {"B": "it is common too", "C": "x"}
+        assert index.matches(event_of(event)) is None
+    assert len(index.choices[0]) == 2
+    assert index.matches(event_of({"A": "common text", "B": "common too", "C": "X"})) == [0]
+    assert index.matches(event_of({"A": "common text", "B": "common too"})) is None
+
+
+def test_what_one_field_decides_is_told_by_its_value_alone() -> None:
+    registry = Texts()
+    node = And(
+        (Text("A", "endswith", "\\tool.exe"), Not(Text("A", "startswith", "c:\\")), Text("B", "contains", "word"))
+    )
+    index = Index([Condition(0, node, registry)], registry, sample_events=0)
+    assert index.probe(event_of({"A": "C:\\tool.exe"})) == ()
+    assert index.probe(event_of({"A": "D:\\tool.exe"})) == (0,)
+    assert index.matches(event_of({"A": "D:\\tool.exe", "B": "a word"})) == [0]
+    both = Index([Condition(0, And((Text("A", "contains", "abc"), Text("A", "contains", "xyz"))), registry)], registry)
+    assert both.matches(event_of({"A": ["abc", "xyz"]})) == [0], "of a list each element may hold a part"
+
+
+def test_samples_are_taken_again_at_longer_and_longer_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[str] = []
+    note = Sample.note
+    monkeypatch.setattr(Sample, "note", lambda self, event: (taken.append(event.fields["A"]), note(self, event)))
+    registry = Texts()
+    index = Index([Condition(0, Text("A", "contains", "needle"), registry)], registry, sample_events=3)
+    for n in range(60):
+        index.matches(event_of({"A": str(n)}))
+    assert taken == ["0", "1", "2", "10", "18", "26"]
 
 
 def test_remembered_values_stay_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
