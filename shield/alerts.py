@@ -4,7 +4,7 @@ Everything here is a function of the facts and their event times: batch cuts, re
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
@@ -71,7 +71,8 @@ class AlertBook:
         self._risks = store.table("risks", Book, entries_max=ENTITIES_KEPT_MAX, idle_max_s=keep)
         self._spread = store.table("spread", dict[str, float], entries_max=ENTITIES_KEPT_MAX, idle_max_s=keep)
         self._touched: list[str] = [key for key, alert in self._alerts.items() if alert.touched]
-        self.quiet = 0  # findings that stayed below re-opening, for the metric
+        self._unsaid = {"quiet": 0, "expected": 0}
+        self.expects: Callable[[str, Entity, str, float], bool] | None = None  # (detector, entity, item, event time)
 
     def direct(self, fact: Fact, rule: Rule, rate: float | None = None) -> list[Sent]:
         """A hit of a rule that alerts at once, as it arrives: the first of a window opens an alert and is sent.
@@ -79,6 +80,8 @@ class AlertBook:
         Hits of the same rule on the same key, account or address are one matter. Nothing else happens before the hit's
         minute is complete (`count`): what else is in the batch must not show.
         """
+        if self._expected(rule.id, fact.entities, fact.item, fact.last):
+            return []
         folds = _folds_of(fact, rule)
         opened = self._folded(folds, fact.minute)
         if opened is not None:
@@ -150,6 +153,8 @@ class AlertBook:
         for observation in observations:
             if risk_of(observation.rate, 0) <= 0.0:
                 continue
+            if self._expected(observation.detector, observation.entities, observation.item, observation.time):
+                continue
             names = entities_of(observation, hubs)
             risk = risk_of(observation.rate, self._spread_of(observation, names))
             if risk <= 0.0 or not names:
@@ -163,6 +168,18 @@ class AlertBook:
             if made is not None:
                 sent.append(made)
         return sent
+
+    def unsaid(self) -> dict[str, int]:
+        """Findings since the last call that stayed below re-opening, and findings and hits that an exception covers."""
+        counts, self._unsaid = self._unsaid, {"quiet": 0, "expected": 0}
+        return {reason: amount for reason, amount in counts.items() if amount}
+
+    def _expected(self, detector: str, entities: Iterable[Entity], item: str, time: float) -> bool:
+        """Whether somebody has said that this is expected; counted."""
+        if self.expects is None or not any(self.expects(detector, entity, item, time) for entity in entities):
+            return False
+        self._unsaid["expected"] += 1
+        return True
 
     def updates(self, now: float) -> list[Sent]:
         """Alerts that grew enough (or long enough ago) since they were last sent."""
@@ -201,7 +218,7 @@ class AlertBook:
                 known = any(f.detector == observation.detector for f in alert.findings)
                 news = not known and (risk >= STRONG or (risk >= FAIRLY_STRONG and again >= alert.risk + 0.7))
                 if not news and again < alert.risk + 1.0:
-                    self.quiet += 1
+                    self._unsaid["quiet"] += 1
                     return None
                 reached = max(again, risk)
         if threshold is None or reached < threshold:
@@ -343,7 +360,9 @@ class AlertBook:
     ) -> None:
         finding.count += count
         finding.first, finding.last = min(finding.first, first), max(finding.last, last)
-        if evidence and minute > finding.minute and len(finding.evidence) < EVIDENCE_MAX:
+        if evidence and minute > finding.minute:
+            if len(finding.evidence) >= EVIDENCE_MAX:  # the first ones show how it began, the last how it stands
+                finding.evidence.pop()
             finding.evidence.append(evidence[0])
             finding.minute = minute
 

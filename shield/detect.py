@@ -131,6 +131,7 @@ class Detect:
         self._tell_sources(tally)
         metrics.matched(tally.matches)
         metrics.observed(tally.observations)
+        metrics.unsaid(tally.unsaid)
         created = Counter((s.alert.rule or "behaviour", s.alert.level) for s in tally.sent if s.kind == "alert.created")
         metrics.alerts(created, len(tally.sent) - sum(created.values()))
         entries = self._signals.entries()

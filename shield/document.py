@@ -8,11 +8,11 @@ from typing import Any
 import msgspec
 
 from connectors.events import isoformat
-from detectors.facts import Observation
+from detectors.facts import Evidence, Observation
 from detectors.sigma import Rule, spoken
-from shield.alerts import OpenAlert, Sent
+from shield.alerts import EVIDENCE_MAX, OpenAlert, Sent
 from shield.guidance import Guidance
-from shield.risk import Finding
+from shield.risk import STEP_DOWN, Finding
 
 ECS_VERSION = "9.1.0"
 SEVERITY_OF_LEVEL = {"informational": 5, "low": 21, "medium": 47, "high": 73, "critical": 99}
@@ -33,6 +33,9 @@ def document(
 ) -> dict[str, Any]:
     """The alert document (schema: docs/architecture.md, "Alert")."""
     alert = sent.alert
+    if ("tenant", "*") in alert.entities:  # the town as a whole
+        named = [("tenant", alert.tenant) if e == ("tenant", "*") else e for e in alert.entities]
+        alert = msgspec.structs.replace(alert, entities=named)
     rule = rules.get(alert.rule)
     reason = {lang: _reason(alert, rules, lang) for lang in ("de", "en")}
     score = _score(alert)
@@ -234,6 +237,8 @@ def _explanation(alert: OpenAlert, rules: Mapping[str, Rule], guidance: Guidance
                 "rate_per_tenant_day": finding.rate,
                 "rarity": {lang: rate_in_words(finding.rate, lang) for lang in ("de", "en")},
                 "sentence": {lang: _sentence(finding, rules, lang) for lang in ("de", "en")},
+                "item": finding.item,
+                "entities": [{"type": kind, "name": name} for kind, name in finding.entities],
                 "count": finding.count,
                 "first_seen": isoformat(finding.first),
                 "last_seen": isoformat(finding.last),
@@ -253,7 +258,7 @@ def _explanation(alert: OpenAlert, rules: Mapping[str, Rule], guidance: Guidance
     }
     if alert.threshold is not None and rows:
         strongest = max(shares.values(), default=0.0)
-        without = alert.risk * (1 - strongest)
+        without = alert.risk * (1 - strongest) / STEP_DOWN  # the weaker ones move up
         below = without < alert.threshold
         explanation["counterfactual"] = {
             "de": f"Ohne die stärkste Beobachtung läge das Risiko bei {without:.1f}, {'unter' if below else 'weiter über'} der Schwelle {alert.threshold:.1f}.",
@@ -263,16 +268,21 @@ def _explanation(alert: OpenAlert, rules: Mapping[str, Rule], guidance: Guidance
 
 
 def _evidence(alert: OpenAlert) -> list[dict[str, Any]]:
-    seen: dict[tuple[str, int, int, int], dict[str, Any]] = {}
-    for finding in alert.findings:
-        for line in finding.evidence:
-            key = (line.topic, line.partition, line.offset, line.index)
-            if key not in seen and len(seen) < ORIGINALS_MAX:
-                seen[key] = {
-                    "@timestamp": isoformat(line.time),
-                    "source": line.source,
-                    "event_id": ":".join(map(str, key)),
-                    "original": line.original[:ORIGINAL_CHARS_MAX],
-                    "original_sha256": hashlib.sha256(line.original.encode("utf-8", "surrogatepass")).hexdigest(),
-                }
-    return list(seen.values())
+    """Lines in order of time: the newest of each finding first to have a place, the weightiest findings before others."""
+    ranked = sorted(alert.findings, key=lambda f: (-alert.shares.get(f.family, 0.0), -f.risk, f.first))
+    chosen: dict[tuple[str, int, int, int], Evidence] = {}
+    for turn in range(EVIDENCE_MAX):
+        for finding in ranked:
+            if turn < len(finding.evidence) and len(chosen) < ORIGINALS_MAX:
+                line = finding.evidence[-1 - turn]
+                chosen.setdefault((line.topic, line.partition, line.offset, line.index), line)
+    return [
+        {
+            "@timestamp": isoformat(line.time),
+            "source": line.source,
+            "event_id": ":".join(map(str, key)),
+            "original": line.original[:ORIGINAL_CHARS_MAX],
+            "original_sha256": hashlib.sha256(line.original.encode("utf-8", "surrogatepass")).hexdigest(),
+        }
+        for key, line in sorted(chosen.items(), key=lambda pair: (pair[1].time, pair[0]))
+    ]

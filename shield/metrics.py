@@ -84,6 +84,9 @@ class Metrics:
             self._reload.labels(outcome)
         self._reload_last = gauge("rules_reload_timestamp_seconds", "When the rules in use were loaded.")
         self._observations = counter("observations", "Observations worth noting.", "family")
+        self._unsaid = counter(
+            "findings_unsaid", "Findings that opened no alert: quiet after one, or expected.", "reason"
+        )
         self._created = counter("alerts_created", "Alerts opened.", "detector", "severity")
         self._updated = counter("alerts_updated", "Revisions of open alerts.")
         self._phase = histogram("batch_phase_seconds", "Time of a batch in one phase.", PHASE_BUCKETS_S, "phase")
@@ -173,6 +176,10 @@ class Metrics:
     def observed(self, counts: Mapping[str, int]) -> None:
         for family, amount in counts.items():
             self._observations.labels(*self.bounded("family", family)).inc(amount)
+
+    def unsaid(self, counts: Mapping[str, int]) -> None:
+        for reason, amount in counts.items():
+            self._unsaid.labels(reason).inc(amount)
 
     def alerts(self, created: Mapping[tuple[str, str], int], updated: int) -> None:
         """New alerts per (detector, severity), and revisions of known ones."""

@@ -20,6 +20,8 @@ from shield.keyed import TenantStore
 from shield.metrics import Metrics
 from shield.pipeline import STAGED, SignalStage, Thresholds
 from shield.risk import named, risk_of
+from shield.verdicts import TOPIC as VERDICTS
+from shield.verdicts import decisions
 
 TOPIC = "models"
 MODELS_KEY = b"models"
@@ -27,6 +29,7 @@ THRESHOLDS_KEY = b"thresholds"
 THRESHOLD_MIN = 1.5  # a single finding that is seen more often than once a month never alerts alone
 THRESHOLD_MARGIN = 0.05
 HOURS = "/hours"  # detectors of a forest's hourly vectors
+AGGREGATES = frozenset({"service", "tenant"})  # what is counted for a service or town as a whole is one matter
 SEED = 20_261_124
 
 log = structlog.get_logger()
@@ -76,7 +79,7 @@ def thresholds(history: Sequence[Feature], models: Models, config: Config) -> Th
             links[feature.tenant, name].update(n for n in names if n != name)
     hubs: dict[str, list[str]] = defaultdict(list)
     for (tenant, name), others in sorted(links.items()):
-        if len(others) > config.alerts.hub_links_max:
+        if len(others) > config.alerts.hub_links_max and name.partition(":")[0] not in AGGREGATES:
             hubs[tenant].append(name)
     begins = {t: sorted(seen)[min(config.learning.warmup_days, len(seen) - 1)] for t, seen in days.items()}
     observed: dict[str, list[Observation]] = defaultdict(list)
@@ -137,9 +140,11 @@ class ModelShelf:
     def __init__(self, key: bytes) -> None:
         self._key = key
         self._seen: dict[bytes, int] = {}
+        self._decided = (0, 0)
 
     def refresh(self, broker: Broker, stage: SignalStage, metrics: Metrics) -> None:
-        """Take up what is new on the topic."""
+        """Take up what is new on the topics of models and of verdicts."""
+        self._decide(broker, stage)
         newest = {record.key: record for record in broker.read(TOPIC)}
         for key, record in newest.items():
             if self._seen.get(key) == record.offset:
@@ -154,6 +159,13 @@ class ModelShelf:
                     stage.take_thresholds(open_thresholds(record.value, self._key))
             except ModelRefused as error:
                 log.error("a model was refused", reason=str(error))  # noqa: TRY400 - the reason says all
+
+    def _decide(self, broker: Broker, stage: SignalStage) -> None:
+        records = list(broker.read(VERDICTS))
+        newest = (len(records), records[-1].offset if records else 0)
+        if newest != self._decided:
+            self._decided = newest
+            stage.take_decisions(decisions(records, self._key))
 
 
 def open_thresholds(signed: bytes, key: bytes) -> Thresholds:

@@ -22,6 +22,7 @@ from shield.broker import Change, Out, Partition, Record
 from shield.config import Config
 from shield.document import document, encode, observation_of_hit
 from shield.keyed import PartitionState, TenantStore
+from shield.verdicts import Decisions
 
 FUTURE_S = 300.0  # an event further ahead of its arrival does not move the watermark
 SIGNAL_BYTES_MAX = 400_000  # of one signals record
@@ -94,6 +95,7 @@ class Tally(msgspec.Struct):
     drifts: dict[tuple[str, str], Drift] = {}  # (source, tenant) -> which fields its lines lost
     matches: dict[str, int] = {}
     observations: dict[str, int] = {}
+    unsaid: dict[str, int] = {}  # reason -> findings that opened no alert: quiet after one, expected by an exception
     sent: list[Sent] = []
     features: list[Feature] = []
 
@@ -287,6 +289,7 @@ class SignalStage:
         self._tenants: dict[tuple[Partition, str], Tenant] = {}
         benign = {name: {"de": p.benign.de, "en": p.benign.en} for name, p in behaviour.profiles.items()}
         self._guidance = config.guidance(benign)
+        self.decisions = Decisions()
         self.thresholds: dict[str, float] = {}
         self.hubs: dict[str, frozenset[str]] = {}
 
@@ -296,6 +299,12 @@ class SignalStage:
 
     def take_models(self, models: Models) -> None:
         self.behaviour.models = models
+
+    def take_decisions(self, found: Decisions) -> None:
+        """Exceptions count from now on, by the event times that they are written for."""
+        self.decisions = found
+        for tenant in self._tenants.values():
+            tenant.expect(found)
 
     def take_thresholds(self, found: Thresholds) -> None:
         self.thresholds = found.risk
@@ -383,6 +392,7 @@ class Tenant:
         self._stage = stage
         config = stage.config
         self._book = AlertBook(name, store, config.alerts)
+        self.expect(stage.decisions)
         self._pending = store.table(
             "pending", msgspec.Raw, entries_max=config.pending_records_max, idle_max_s=float("inf")
         )
@@ -391,6 +401,9 @@ class Tenant:
         for key in self._pending:
             self._steps.setdefault(int(key.split(":")[0]), []).append(key)
         self._features: list[Feature] = []
+
+    def expect(self, decisions: Decisions) -> None:
+        self._book.expects = decisions.of(self.name).covers if decisions.exceptions else None
 
     def take(self, signals: Signals, offset: int, tally: Tally) -> list[Sent]:
         """One record: hits at once and in order, everything else waits for its minute to close."""
@@ -487,6 +500,8 @@ class Tenant:
         hubs = stage.hubs.get(self.name, frozenset())
         threshold = stage.thresholds.get(self.name, stage.thresholds.get("*"))
         sent = self._book.weigh(sorted(observations, key=_order), hubs, threshold)
+        for reason, amount in self._book.unsaid().items():
+            tally.unsaid[reason] = tally.unsaid.get(reason, 0) + amount
         return sent + self._book.updates(now)
 
     def _weigh_hits(self, hits: list[Fact], features: list[Feature]) -> list[Observation]:

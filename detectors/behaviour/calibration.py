@@ -9,7 +9,7 @@ Points = npt.NDArray[np.float64]  # one row per key and day: its strongest stren
 
 COUNTED_MIN = 4  # from so many key-days on the count itself is the rate
 TAIL_POINTS_MAX = 40
-EXCESS_MIN = 0.03
+EXCESS_MIN = 0.05
 NEVER_SEEN = 0.1  # expected occurrences in the whole learning time of what never occurred
 RATE_MIN = 0.002  # no extrapolation outranks corroboration
 POINTS_MAX = 20_000  # per detector and class; beyond that the weakest are left out

@@ -19,6 +19,8 @@ TEMPLATE_CHARS_MAX = 160
 COMMAND_CHARS_MAX = 4096  # of a command line that are looked at
 ENCODED_MIN = 40  # characters of a base64-like run that count as an encoded command
 SECOND_LEVEL = frozenset({"ac", "co", "com", "edu", "gov", "gv", "net", "or", "org"})  # of the form name.co.uk
+WRITE_ACCESS = 0x10006  # bits of a Windows access mask: write, append, delete
+CHANGES = frozenset({"creation", "change", "deletion"})
 WEAK_TICKETS = frozenset({"0x1", "0x3", "0x17", "0x18"})  # DES and RC4 encryption types of Kerberos tickets
 HOME_NAMES = {"Germany": "DE", "Austria": "AT", "Switzerland": "CH"}  # as firewalls write the towns' own countries
 PRIVILEGED_RIDS = frozenset({"498", "500", "512", "516", "518", "519", "520", "521", "526", "527"})
@@ -138,6 +140,24 @@ def _file(event: Event) -> str | None:
     return path if path.__class__ is str and path else None
 
 
+def _file_written(event: Event) -> Any:
+    """The file of an event that changes it: written, renamed or deleted."""
+    mask = event.fields.get("AccessMask")
+    if mask.__class__ is str:
+        try:
+            changes = bool(int(mask, 16) & WRITE_ACCESS)
+        except ValueError:
+            changes = False
+    else:
+        changes = not CHANGES.isdisjoint(event.event_type)
+    return _file(event) if changes else None
+
+
+def _written_extension(event: Event) -> Any:
+    path = _file_written(event)
+    return extension_of(path) if path else None
+
+
 def _machine(event: Event) -> Any:
     """The host behind a machine account: PC-017$ -> PC-017."""
     name = event.user_name
@@ -228,6 +248,8 @@ def getters(classes: Classes) -> dict[str, Getter]:
         "shield.parent_child": _parent_child,
         "shield.program_folder": _program_folder,
         "shield.file": _file,
+        "shield.file_written": _file_written,
+        "shield.written_extension": _written_extension,
         "shield.file_folder": _file_folder,
         "shield.file_extension": _file_extension,
         "shield.assigned_address": _assigned_address,
