@@ -51,8 +51,10 @@ fuzz: $(READY)  ## mutated lines against every parser
 	$(BIN)/python -m benchmarks.fuzz_parsers --lines $(LINES)
 
 docs: $(READY)  ## what is generated from the code
+	@mkdir -p build
 	$(BIN)/python -m shield docs configuration > docs/configuration.md
 	$(BIN)/python -m shield docs parsers > docs/parsers.md
+	$(BIN)/shield rules deliveries tests/golden > build/deliveries.json && mv build/deliveries.json shield/deliveries.json
 
 lock:  ## newest versions within the ranges of pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --all-extras --output-file requirements.lock pyproject.toml

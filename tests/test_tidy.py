@@ -105,7 +105,7 @@ def test_every_option_of_the_example_exists_and_every_top_level_key_is_explained
 def test_the_readmes_commands_exist() -> None:
     known = commands()
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    used = set(re.findall(r"(?m)(?:^|`)shield ([a-z][a-z-]*(?: test)?)", text))
+    used = set(re.findall(r"(?m)(?:^|`)shield (rules [a-z]+|[a-z][a-z-]*)", text))
     assert used
     assert used <= known, used - known
     targets = set(re.findall(r"(?m)^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8")))
@@ -113,7 +113,7 @@ def test_the_readmes_commands_exist() -> None:
 
 
 def test_the_readmes_options_exist() -> None:
-    code = (ROOT / "shield" / "cli.py").read_text(encoding="utf-8")
+    code = "".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "shield").glob("cli*.py")))
     for line in re.findall(r"(?m)(?:^|`)shield [^\n`]*", (ROOT / "README.md").read_text(encoding="utf-8")):
         for option in re.findall(r"\s--([a-z-]+)", line.split("#")[0]):
             assert f'"--{option}"' in code or re.search(rf"\b{option.replace('-', '_')}: ", code), (

@@ -232,6 +232,22 @@ def _country(classes: Classes, event: Event) -> Any:
     return HOME_NAMES.get(named, named) if named and named != "Reserved" else None
 
 
+def _sides(classes: Classes, event: Event) -> tuple[str | None, str | None]:
+    """(inside address, outside address) of a connection that crosses the border, whichever way the device writes it."""
+    source, target = event.source_ip, event.destination_ip
+    if not source or not target:
+        return None, None
+    outside = classes.address(source) == "external", classes.address(target) == "external"
+    if outside == (False, True):
+        return source, target
+    return (target, source) if outside == (True, False) else (None, None)
+
+
+def _flow_bytes(event: Event) -> Any:
+    """Bytes of a connection whose device does not say which way they went."""
+    return event.fields.get("network.bytes") if event.source_bytes is None else None
+
+
 def getters(classes: Classes) -> dict[str, Getter]:
     """Name -> function of an event."""
     return {
@@ -239,6 +255,9 @@ def getters(classes: Classes) -> dict[str, Getter]:
         "shield.hour": lambda event: int(event.timestamp // 3600),
         "shield.source_network": lambda event: network_of(event.source_ip) if event.source_ip else None,
         "shield.destination_network": lambda event: network_of(event.destination_ip) if event.destination_ip else None,
+        "shield.inside_address": lambda event: _sides(classes, event)[0],
+        "shield.outside_address": lambda event: _sides(classes, event)[1],
+        "shield.flow_bytes": _flow_bytes,
         "shield.source_country": partial(_country, classes),
         "shield.domain": _domain,
         "shield.subdomain": _labels,
@@ -263,6 +282,8 @@ def getters(classes: Classes) -> dict[str, Getter]:
 
 KINDS = {
     "shield.assigned_address": "address",
+    "shield.inside_address": "address",
+    "shield.outside_address": "address",
     "shield.source_network": "network",
     "shield.destination_network": "network",
     "shield.domain": "domain",
