@@ -35,7 +35,7 @@ CACHE = measure.RESULTS / "rules-cache"
 COUNTS = (10, 100, 1000, 0)  # 0 for all
 EVENTS = {"mix": 40_000, "pc": 10_000}
 NAIVE_PER_BATCH = {"mix": 100, "pc": 50}  # of these events every rule is run
-WARM_EVENTS = {"mix": 20_000, "pc": 3_000}  # before the clock: tables are built and the rarest texts chosen
+WARM_EVENTS = {"mix": 20_000, "pc": 10_000}  # before the clock: tables are built and the rarest texts chosen
 BATCH_LINES = 1_000
 SOAK_EVENTS = 1_000_000
 RECEIVED = 1_793_491_200.0
@@ -51,7 +51,8 @@ def recorded() -> Iterator[bytes]:
             with zipfile.ZipFile(path) as archive:
                 for name in archive.namelist():
                     if name.endswith(".json"):
-                        yield from (line for line in archive.read(name).split(b"\n") if line.strip())
+                        with archive.open(name) as lines:
+                            yield from (line.rstrip(b"\n") for line in lines if line.strip())
 
 
 def is_process(line: bytes) -> bool:

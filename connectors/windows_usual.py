@@ -25,7 +25,7 @@ from connectors.windows_ecs import (
     outcome_of,
     time_of,
 )
-from connectors.windows_events import Kind
+from connectors.windows_events import INTEGRITY_LEVELS, LOGON_TYPES, Kind
 
 TEXTS_MAX = 16_384  # paths, accounts and numbers remembered with what they mean
 FIELDS_MAX = 512  # of one event; more takes the general way
@@ -105,6 +105,9 @@ class _Plan(msgspec.Struct, frozen=True, gc=False):
     aliases: dict[str, str]  # field -> native name of the same text
 
 
+_SPELLED = [*LOGON_TYPES.values(), *INTEGRITY_LEVELS.values(), "ingress", "egress"]  # instead of a code in the line
+
+
 class _Fields(Mapping[str, Any]):
     """The fields of one event: the line's own values at once, what the mapping adds when somebody asks for it."""
 
@@ -130,6 +133,15 @@ class _Fields(Mapping[str, Any]):
             if native is not None and (value := self._data.get(native)) is not None and value not in NOTHING:
                 return value
         return self._all().get(key, default)
+
+    def made_of(self) -> list[Any]:
+        """What all values are made of, without making them: a text that stands in none of it stands in no value."""
+        if self._whole is not None:
+            return [self._whole]
+        get = self._data.get
+        names = [f"{get(f'{who}DomainName')}\\{get(f'{who}UserName')}" for who in ("Subject", "Target")]
+        names.append(str(get("MemberName")).replace("\\", ""))
+        return [self._data, self._plan.head, self._line[0], names, _SPELLED]
 
     def _all(self) -> Mapping[str, Any]:
         whole = self._whole

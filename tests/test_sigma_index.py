@@ -422,7 +422,12 @@ def test_what_one_field_decides_is_told_by_its_value_alone() -> None:
 def test_samples_are_taken_again_at_longer_and_longer_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[str] = []
     note = Sample.note
-    monkeypatch.setattr(Sample, "note", lambda self, event: (taken.append(event.fields["A"]), note(self, event)))
+
+    def noting(sample: Sample, event: Event) -> None:
+        taken.append(event.fields["A"])
+        note(sample, event)
+
+    monkeypatch.setattr(Sample, "note", noting)
     registry = Texts()
     index = Index([Condition(0, Text("A", "contains", "needle"), registry)], registry, sample_events=3)
     for n in range(60):

@@ -154,7 +154,7 @@ class RuleSet:
 
     def prepare(self, like: "RuleSet") -> None:
         """Compiles for the kinds of events that another rule set has met, so that the first batch need not wait for it."""
-        for kind in list(like._routes):
+        for kind in list(like._routes):  # noqa: SLF001 -- another of its kind
             self._route(*kind)
 
     def unindexed(self) -> list[str]:

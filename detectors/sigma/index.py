@@ -370,24 +370,23 @@ def _chosen(
             if not common.isdisjoint(choice.texts):
                 found[number] = choose(needs[number], weights, price)
     count()
-    return {number: _further(rules[number], choice, weights, price, sample) for number, choice in found.items()}
+    parts: dict[int, list[Choice]] = {}
+    for number, choice in found.items():
+        if choice.weight >= COMMON_MIN:
+            need = needs[number]
+            others = [choose(arg, weights, price) for arg in need.args] if isinstance(need, Every) else []
+            parts[number] = [other for other in others if other.texts != choice.texts]
+    sample.look({text for number, others in parts.items() for each in (found[number], *others) for text in each.texts})
+    return {
+        number: _further(rules[number], choice, parts[number], sample) if number in parts else (Asked(choice.texts),)
+        for number, choice in found.items()
+    }
 
 
-def _further(
-    rule: Condition,
-    first: Choice,
-    weights: Sequence[float],
-    price: Callable[[frozenset[int]], float],
-    sample: Sample,
-) -> tuple[Asked, ...]:
+def _further(rule: Condition, first: Choice, parts: Sequence[Choice], sample: Sample) -> tuple[Asked, ...]:
     """A choice with others beside it that make it rarer: all of them must be there."""
-    if first.weight < COMMON_MIN:
-        return (Asked(first.texts),)
-    parts = [choose(arg, weights, price) for arg in rule.need.args] if isinstance(rule.need, Every) else []
-    sample.look({number for part in (first, *parts) for number in part.texts})
     asked = [sample.asked(first.texts, rule)]
     together = sample.mask(first.texts, rule)
-    parts = [part for part in parts if part.texts != first.texts]
     while len(asked) < MARKS_MAX and sample.share(together) >= COMMON_MIN:
         best, least = None, sample.share(together)
         for part in parts:
