@@ -179,7 +179,7 @@ class Metrics:
 
     def unsaid(self, counts: Mapping[str, int]) -> None:
         for reason, amount in counts.items():
-            self._unsaid.labels(reason).inc(amount)
+            self._unsaid.labels(*self.bounded("unsaid", reason)).inc(amount)
 
     def alerts(self, created: Mapping[tuple[str, str], int], updated: int) -> None:
         """New alerts per (detector, severity), and revisions of known ones."""

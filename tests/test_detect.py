@@ -96,7 +96,7 @@ def test_a_crashing_record_leaves_no_trace_in_state_or_alerts(
     monkeypatch.setattr(Tenant, "take", defect)
     loop = detect(config, worker)
     for host in ("srv-1", "srv-boom", "srv-2"):
-        send(sender, "ssh", [GROUP.format(1).replace("srv-1", host)])
+        send(sender, "ssh", [GROUP.format(1).replace("srv-1", host).replace("eve", f"for-{host}")])  # nobody's second
         drain(loop)
     alerts = [msgspec.json.decode(r.value) for r in sender.read("alerts")]
     assert sorted({a["host"]["name"] for a in alerts}) == ["srv-1", "srv-2"]

@@ -41,6 +41,7 @@ def filled() -> Metrics:
     metrics.models({"forest": ("2026-01-14", "9f2c", 1_768_300_000.0)})
     metrics.learning({("fail", "stadt-a"): 86_400.0})
     metrics.drift("fw-1", "stadt-a", 0.25)
+    metrics.unsaid({"quiet": 2})
     return metrics
 
 
