@@ -23,6 +23,7 @@ SLOW_S = 0.005  # of one line
 BATCH = 64  # read together; only where all of them take as long as one may, each is read again alone
 AGAIN = 5
 LINE_BYTES_MAX = 8192
+LINE_BYTES_SHOWN = 1024
 FRAGMENTS = [
     b"\0", b"\xff\xfe", b"\xed\xa0\x80", b'"', b"\\", b'\\"', b"=", b" = ", b"%", b"<", b">", b"{", b"}", b"[", b"]", b"|", b",", b";", b":",
     b"\n", b"\t", b"   ", b"9" * 30, b"9" * 5000, b"-1", b"1e400", b"NaN", b"null", b"\\ud800", b"\xe2\x80\xa8", b"CEF:0|", b"LEEF:2.0|", b"<Event>",
@@ -89,7 +90,11 @@ def once(name: str, count: int, seed: int) -> dict[str, Any]:
     for batch in batches(rng, lines, count):
         gc.disable()
         begun = time.process_time()
-        parsed = reader.read(batch, origin.received)
+        try:
+            parsed = reader.read(batch, origin.received)
+        except UNEXPECTED as error:
+            guilty = next(line for line in batch if _raises(module, line, origin))
+            return {"parser": name, "lines": count, "raised": repr(error), "line": repr(guilty[:LINE_BYTES_SHOWN])}
         took_s = time.process_time() - begun
         gc.enable()
         read = set(parsed.line_of)
@@ -111,7 +116,7 @@ def once(name: str, count: int, seed: int) -> dict[str, Any]:
         "slowest ms": slowest_s * 1e3,
     }
     if slowest_s > SLOW_S:
-        row["line"] = repr(slowest[:400])
+        row["line"] = repr(slowest[:LINE_BYTES_SHOWN])
     return row
 
 
@@ -162,6 +167,16 @@ def fastest_s(module: ParserModule, text: str, origin: Origin, times: int = AGAI
     return best_s
 
 
+def _raises(module: ParserModule, line: bytes, origin: Origin) -> bool:
+    try:
+        module.parse(decode(line), origin)
+    except ParseError:
+        return False
+    except UNEXPECTED:
+        return True
+    return False
+
+
 def _sample(name: str) -> list[bytes]:
     return (GOLDEN / name / "sample.log").read_bytes().removesuffix(b"\n").split(b"\n")
 
@@ -176,7 +191,7 @@ def main() -> None:
     bad = 0
     for name in given.parsers or parser_names():
         row = once(name, given.lines, given.seed)
-        wrong = row["lost"] > 0 or row["slowest ms"] > SLOW_S * 1e3
+        wrong = "raised" in row or row["lost"] > 0 or row["slowest ms"] > SLOW_S * 1e3
         if not given.no_growth:
             row["growth"], what = growth(name, given.seed)
             if row["growth"] > GROWTH_MAX:

@@ -225,7 +225,7 @@ def _arguments(pairs: dict[str, str]) -> list[str]:
     pieces: dict[int, str] = {}
     for name, value in pairs.items():
         index = name[1:].partition("[")[0]
-        if name[0] == "a" and index.isdecimal() and len(index) <= 6:
+        if name[:1] == "a" and index.isdecimal() and len(index) <= 6:
             pieces[int(index)] = pieces.get(int(index), "") + value
     return [pieces[index] for index in sorted(pieces)[:ARGUMENTS_MAX]]
 
@@ -367,7 +367,7 @@ def _file(paths: list[dict[str, str]], directory: str | None) -> str | None:
     if not named:
         return None
     path = next((p for p in named if (p.get("nametype") or p.get("objtype")) != "PARENT"), named[0])["name"]
-    if path[0] != "/" and directory is not None and directory[0] == "/":
+    if path[:1] != "/" and directory is not None and directory[:1] == "/":
         return posixpath.normpath(posixpath.join(directory, path))
     return path
 

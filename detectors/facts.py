@@ -19,7 +19,7 @@ ORIGINAL_BYTES_MAX = 4096  # of one evidence line; the whole line stays in the r
 
 
 def entity_name(kind: str, text: str) -> str:
-    """One name for what systems write in several ways: AMT\\A.Krueger and a.krueger@amt.example, PC-017.amt.example and pc-017."""
+    r"""One name for what systems write in several ways: AMT\A.Krueger and a.krueger@amt.example, PC-017.amt.example and pc-017."""
     text = text.lower()
     if kind == "user":
         bare = text.rpartition("\\")[2]

@@ -45,16 +45,22 @@ class Entries(Generic[V]):
         held = self._live.get(key)
         if held is None:
             return None
-        if isinstance(held, bytes):
+        if held.__class__ is bytes:
             held = self._live[key] = self._decoder.decode(held)
-        return held[1]
+        return held[1]  # type: ignore[return-value]
 
     def put(self, key: str, value: V, time: float) -> None:
         live = self._live
+        before = len(live)
         live[key] = (time, value)
         live.move_to_end(key)
         self._dirty.add(key)
-        self._newest = max(self._newest, time)
+        if time > self._newest or len(live) > before:  # else nothing has become too old or too much
+            self._newest = max(self._newest, time)
+            self._evict()
+
+    def _evict(self) -> None:
+        live = self._live
         horizon = self._newest - self._idle_max_s
         while True:
             held = live[oldest := next(iter(live))]

@@ -20,7 +20,7 @@ _BODY = r"(NOTICE|WARNING|ERROR|SECURITY|VERBOSE|DEBUG|DTMF|FAX)\[(\d{1,10})\](?
 _LINE = re.compile(_STAMP + _BODY)
 _MESSAGE = re.compile(_BODY)
 _PLACE = re.compile(r"([\w./-]{1,64}\.(?:c|lua|h|cc)):? ?(?:(\d{1,7}):? )?(?:(?:in )?(\w{1,128}): )?")
-_PAIR = re.compile(r"(\w{1,64})=\"([^\"]*+)\"")
+_PAIR = re.compile(r"(?<!\w)(\w{1,64}+)=\"([^\"]*+)\"")
 _REMOTE = re.compile(r"IPV[46]/(\w{1,8})/(.{2,64}?)/(\d{1,5})")
 _REGISTRATION = re.compile(
     r"(?:Request '\w{1,20}' from|Registration from) '?(.{0,256}?)'? failed for '([^']{1,100})' (?:\(callid: [^()]{0,200}\) )?- (.{1,200})"

@@ -59,11 +59,13 @@ _SSH_ATTEMPTS = re.compile(
     re.DOTALL,
 )
 _SSH_TOO_MANY = re.compile(
-    r"Disconnecting:? (?:.* )?Too many authentication failures(?: for (?:(?:invalid|illegal) user )?(.*?)"
+    r"Disconnecting:? (?:.{0,256} )?Too many authentication failures(?: for (?:(?:invalid|illegal) user )?(.*?)"
     r"(?: from (\S+)(?: port (\d{1,5}))?)?)?(?: ssh\d)?(?: \[preauth\])?",
     re.DOTALL,
 )
-_SSH_PAM = re.compile(r"error: PAM: (.*?) for (?:(?:invalid|illegal) user )?(.*) from (\S+)(?: via .*)?", re.DOTALL)
+_SSH_PAM = re.compile(
+    r"error: PAM: (.{0,128}?) for (?:(?:invalid|illegal) user )?(.*) from (\S+)(?: via .*)?", re.DOTALL
+)
 _SSH_REFUSED_USER = re.compile(r"User (.*) from (\S+) not allowed because (.*)", re.DOTALL)
 _SSH_SHELL = re.compile(r"(?:Starting|Close) session: (.*) for (\S+) from (\S+) port (\d{1,5}).*", re.DOTALL)
 _SSH_USER = re.compile(r"(?:(?:invalid|illegal) user|by user|session opened for local user) ([^\s,]{1,256})")
@@ -91,7 +93,7 @@ _PLACE = re.compile(
 
 _PAM = re.compile(r"(pam_\w{1,32})(?:\(([^():]{0,64})(?::(\w{1,32}))?\))?: ?(.*)", re.DOTALL)
 _SESSION_CHANGE = re.compile(
-    r"session (opened|closed) for user (.*?)(?:\(uid=(\d{1,10})\))?(?: by (.*?)(?:\(uid=(\d{1,10})\))?)?"
+    r"session (opened|closed) for user (.{0,256}?)(?:\(uid=(\d{1,10})\))?(?: by (.{0,256}?)(?:\(uid=(\d{1,10})\))?)?"
 )
 _PAM_SESSION = re.compile(  # as `_PAM` and `_SESSION_CHANGE` read it, for names without blanks and brackets
     r"(pam_\w{1,32})\(([^():]{1,64}):(\w{1,32})\): session (opened|closed) for user ([^\s()]++)(?:\(uid=(\d{1,10})\))?"

@@ -253,10 +253,10 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
             kind = values[3].strip().upper()
         else:
             return _other_form(text, origin)
-    if len(values) < len(_HEAD):  # cut off
-        values += [""] * (len(_HEAD) - len(values))
     if kind == "TRAFFIC" and "{" in text:  # a list within one column
         values = _BRACES.sub(lambda braced: braced[0].replace(",", ";"), text).split(",") if '"' not in text else values
+    if len(values) < len(_HEAD):  # cut off
+        values += [""] * (len(_HEAD) - len(values))
     names = _NAMES.get(kind, _HEAD)
     if kind == "CONFIG" and len(values) > 16 and not values[14].isdigit():
         names = (*_HEAD, *_DETAILED)

@@ -45,7 +45,7 @@ _NAMES = re.compile(
 _SUBJECT = re.compile(r"(?:^|[ ,])CN=([^,]{1,256})")
 _CHILD = re.compile(r"CHILD_SA (\S{1,128}?)\{(\d{1,9})\}")
 _BYTES = re.compile(r"SPIs \w{1,16}_i \((\d{1,18}) bytes\) \w{1,16}_o \((\d{1,18}) bytes\)")
-_SELECTORS = re.compile(r"\bTS (.{1,512}?) === (.{1,512}?)(?: and |$)")
+_SELECTORS = re.compile(r"\bTS ([^=]{1,512}?) === ([^=]{1,512}?)(?: and |$)")
 _IKE = re.compile(r"IKE_SA (\S{1,128}?)\[(\d{1,9})\]")
 _LEASE = re.compile(rf"(?:lease|virtual IP|reassigning offline lease) ({_IP})")
 _WITH = re.compile(rf"(?:with|to|from|for|by|peer) ({_IP})(?:\[(\d{{1,5}})\])?(?=[\s,]|$)")

@@ -284,8 +284,8 @@ _STATES = {  # of a connection, as Elastic reads them
     "RSTRH": ("connection", "info"), "SH": ("connection", "info"), "SHR": ("connection", "info"), "OTH": ("connection", "info"),
 }  # fmt: skip
 _RECEIVED = frozenset({"success", "succeeded"})
-_YES = frozenset({True, "T", "true"})
-_NO = frozenset({False, "F", "false"})
+_YES = (True, "T", "true")  # no sets: JSON may have a list or an object here
+_NO = (False, "F", "false")
 _LISTS = frozenset({
     "answers", "TTLs", "tags", "resp_fuids", "orig_fuids", "resp_mime_types", "orig_mime_types", "resp_filenames", "orig_filenames",
     "proxied", "tunnel_parents", "tx_hosts", "rx_hosts", "conn_uids", "analyzers", "rcptto", "to", "cc", "path_list", "fuids",

@@ -1,34 +1,40 @@
 """Sliding windows per key, each with the key's own earlier daily peak: how much more is this than ever before?
 
-Sums live in buckets, distinct items exactly up to a limit and then by adaptive sampling of item hashes.
+Sums live in buckets. Distinct items are kept once for all windows of a stream, exactly up to a limit and then by adaptive
+sampling of item hashes.
 """
 
 import math
+from collections.abc import Iterable
 from hashlib import blake2b
 
 import msgspec
 
-from detectors.behaviour.profiles import WINDOWS
-
-ITEMS_MAX = 1000  # distinct items kept per window and key
+ITEMS_MAX = 2000  # distinct items kept per stream and key
 PEAK_KEPT_PER_DAY = 0.95  # the peak ages 5 % a day
 EXCESS = 1.1  # beyond the own peak by a tenth
 GROWTH = 1.08  # a component must grow by 8 % to be told again
 AGAIN_MINUTES = 1440  # ... within 24 h
 HASH_SPACE = 2.0**64
 MINUTES_PER_DAY = 1440
+NEVER = 2**62  # a minute
 
 
 class Window(msgspec.Struct, array_like=True):
     """`top` is the highest reading of `day`; `peak` that of the days before, aged to `day`."""
 
     day: int
-    total: float = 0.0
-    buckets: dict[int, float] = {}  # bucket number -> amount, in ascending order
-    items: dict[str, int] = {}  # item -> last bucket, in ascending order
-    share: float = 1.0  # of the space of hashes whose items are kept
     peak: float = 0.0
     top: float = 0.0
+    total: float = 0.0  # of sums
+    buckets: dict[int, float] = {}  # bucket number -> amount, in ascending order
+
+
+class Items(msgspec.Struct, array_like=True):
+    """The distinct items of a key within the longest window that looks at them."""
+
+    last: dict[str, int] = {}  # item -> last minute, in ascending order
+    share: float = 1.0  # of the space of hashes whose items are kept
 
 
 class Told(msgspec.Struct, array_like=True):
@@ -50,55 +56,94 @@ def roll(window: Window, day: int) -> None:
 
 
 def add(window: Window, bucket: int, amount: float) -> None:
-    held = window.buckets.get(bucket)
-    if held is None and window.buckets and bucket < next(reversed(window.buckets)):  # late, and its bucket was empty
-        window.buckets[bucket] = amount
-        window.buckets = dict(sorted(window.buckets.items()))
-    else:
-        window.buckets[bucket] = (held or 0.0) + amount
+    buckets = window.buckets
+    held = buckets.get(bucket)
     window.total += amount
-
-
-def add_item(window: Window, bucket: int, item: str) -> None:
-    held = window.items.get(item)
     if held is not None:
-        if held >= bucket:
-            return
-        del window.items[item]
-    elif window.share < 1.0 and _hash(item) >= window.share * HASH_SPACE:
+        buckets[bucket] = held + amount
         return
-    late = bool(window.items) and bucket < next(reversed(window.items.values()))
-    window.items[item] = bucket
+    late = bool(buckets) and bucket < next(reversed(buckets))
+    buckets[bucket] = amount
     if late:
-        window.items = dict(sorted(window.items.items(), key=lambda pair: pair[1]))
-    if len(window.items) > ITEMS_MAX:
-        window.share /= 2.0
-        window.items = {i: b for i, b in window.items.items() if _hash(i) < window.share * HASH_SPACE}
+        window.buckets = dict(sorted(buckets.items()))
 
 
-def reading(window: Window, name: str, minute: int) -> float:
-    """The amount within the window that ends with this minute; forgets what fell out of it."""
-    minutes, count = WINDOWS[name]
-    oldest = minute // minutes - count + 1
+def expire(window: Window, oldest: int) -> None:
+    """Forget the buckets before `oldest`."""
     buckets = window.buckets
     while buckets and (first := next(iter(buckets))) < oldest:
         window.total -= buckets.pop(first)
-    if window.items:
-        for item, bucket in list(window.items.items()) if next(iter(window.items.values())) < oldest else ():
-            if bucket >= oldest:
-                break
-            del window.items[item]
-    if not window.items:
-        window.share = 1.0
-    return window.total + len(window.items) / window.share
 
 
-def strength_of(actual: float, peak: float, least: float) -> tuple[float, ...]:
-    """(ln(1+x), ln(1+x) - ln(1+peak)), or nothing unless x exceeds the own peak by a tenth and reaches the minimum."""
+def see_items(items: Items, seen: Iterable[tuple[str, int]], start: int) -> int:
+    """Note items with their minutes, after forgetting those last seen before `start`.
+
+    Answers a minute: windows that begin after it have gained an item, others have not.
+    """
+    last = items.last
+    newest = start
+    if last:
+        if next(iter(last.values())) < start:
+            _forget(items, start)
+        newest = next(reversed(last.values()), start)
+    gained, late = NEVER, False
+    for item, minute in seen:
+        held = last.get(item)
+        if held is None:
+            if minute < start or (items.share < 1.0 and _hash(item) >= items.share * HASH_SPACE):
+                continue
+            gained = -1
+        elif held < minute:
+            del last[item]
+            gained = min(gained, held)
+        else:
+            continue
+        last[item] = minute
+        if minute < newest:
+            late = True
+        else:
+            newest = minute
+    if late:
+        items.last = dict(sorted(last.items(), key=lambda pair: pair[1]))
+    while len(items.last) > ITEMS_MAX:
+        items.share /= 2.0
+        items.last = {i: at for i, at in items.last.items() if _hash(i) < items.share * HASH_SPACE}
+    return gained
+
+
+def _forget(items: Items, start: int) -> None:
+    gone = []
+    for item, minute in items.last.items():
+        if minute >= start:
+            break
+        gone.append(item)
+    for item in gone:
+        del items.last[item]
+    if not items.last:
+        items.share = 1.0
+
+
+def items_since(items: Items, start: int) -> float:
+    """How many distinct items were seen from this minute on."""
+    last = items.last
+    if not last or next(iter(last.values())) >= start:  # all of them
+        return len(last) / items.share
+    count = 0
+    for minute in reversed(last.values()):
+        if minute < start:
+            break
+        count += 1
+    return count / items.share
+
+
+def strength_of(actual: float, peak: float, least: float, unit: float = 1.0) -> tuple[float, ...]:
+    """(ln(1+x), ln(1+x) - ln(1+peak)) of x and peak in units, or nothing unless x exceeds the own peak by a tenth and
+    reaches the minimum.
+    """
     if actual < least or actual <= EXCESS * peak:
         return ()
-    size = math.log1p(actual)
-    return size, size - math.log1p(peak)
+    size = math.log1p(actual / unit)
+    return size, size - math.log1p(peak / unit)
 
 
 def grew(new: tuple[float, ...], old: tuple[float, ...]) -> bool:

@@ -5,63 +5,39 @@ arrival change what is said. Nothing is rated before enough days were seen.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import groupby
-from operator import attrgetter
 from pathlib import Path
 from typing import Literal
+from weakref import WeakKeyDictionary
 
 import msgspec
 
 from detectors.behaviour import first_seen, rhythm, sentences
-from detectors.behaviour.counters import MINUTES_PER_DAY, Told, Window, add, add_item, reading, roll, strength_of
-from detectors.behaviour.folding import SEPARATOR, Folding, merged
+from detectors.behaviour.counters import (
+    MINUTES_PER_DAY,
+    Items,
+    Told,
+    Window,
+    add,
+    expire,
+    items_since,
+    roll,
+    see_items,
+    strength_of,
+)
+from detectors.behaviour.folding import SEPARATOR, Folding, grouped
 from detectors.behaviour.forest_hours import ForestHours
 from detectors.behaviour.inventory import Classes, Inventory
 from detectors.behaviour.links import Links
 from detectors.behaviour.models import ANY, Learning, Models
 from detectors.behaviour.profiles import WINDOWS, AfterFailures, Profile, load_profiles
-from detectors.behaviour.telling import IDLE_S, Calendar, Meter, Plan, Step, Subject, Teller, Words, shown
+from detectors.behaviour.tables import Calls, Habit, Held, Journeys, Novelty, Series, Tables
+from detectors.behaviour.telling import Calendar, Meter, Plan, Step, Stream, Subject, Teller, Words, shown
 from detectors.facts import Fact, Feature, Located, Observation, Reason, Store, Table
 
-KEYS_MAX = 100_000  # per profile and tenant
-OUTSIDE_KEYS_MAX = 50_000
-ITEMS_MAX = 200_000  # items with their number of holders, per profile and tenant
-LISTED_MAX = 200_000  # entries of one remembered list
-OUTSIDE_IDLE_S = 72 * 3600.0
-PAIRS_IDLE_S = first_seen.FORGET_DAYS * 86_400.0
-CONTACTS_IDLE_S = 14 * 86_400.0
-GROUPS_MAX = 16
 FRESH_MINUTES = 1440  # an item counts as new for a day
 FEW_KEYS = 2  # an item that so many keys have is rare
 NEW, FAMILIAR = 1.0, 0.1  # second component of a success after failures: is this account new at this source
-
-
-class Series(msgspec.Struct, array_like=True):
-    """Counters of one key. `minute` is the latest seen."""
-
-    minute: int = 0
-    windows: dict[str, Window] = {}
-    told: dict[str, Told] = {}
-
-
-class Novelty(msgspec.Struct, array_like=True):
-    pairs: first_seen.Pairs
-    told: Told
-
-
-class Calls(msgspec.Struct, array_like=True):
-    contacts: rhythm.Contacts
-    told: Told
-
-
-class Habit(msgspec.Struct, array_like=True):
-    clock: rhythm.Clock
-    told: Told
-
-
-class Journeys(msgspec.Struct, array_like=True):
-    places: rhythm.Places
-    told: Told
+NONE_CHOSEN: Mapping[str, frozenset[str]] = {"new": frozenset(), "rare": frozenset()}
 
 
 class FamilyStatus(msgspec.Struct, frozen=True):
@@ -85,8 +61,10 @@ class Behaviour:
         self._plans = {name: Plan(profile) for name, profile in sorted(self.profiles.items())}
         self._forests = ForestHours(self._plans, self._classes, self._teller)
         self._linking = [name for name, plan in self._plans.items() if plan.profile.link]
+        self._remembering = [name for name, plan in self._plans.items() if plan.profile.remember]
         # who links speaks first; who asks what others counted speaks after them
         self._order = sorted(self._plans, key=lambda n: (bool(self.profiles[n].after_failures), n))
+        self._held: WeakKeyDictionary[Store, Held] = WeakKeyDictionary()
         self._folding = Folding((p for p in self.profiles.values() if not p.forest), self._classes)
 
     @classmethod
@@ -128,15 +106,13 @@ class Behaviour:
 
     def observe(self, store: Store, minute: int, facts: Sequence[Fact]) -> tuple[list[Observation], list[Feature]]:
         """All facts of one step of one tenant; those of other detectors are passed over."""
-        step = Step(store, minute, Links(store), [], [])
+        held = self._held.get(store)
+        if held is None:
+            held = self._held[store] = Held(self.profiles)
+        step = Step(store, held, minute, Links(store), [], [])
         days = Calendar(store)
         self._forests.close(step, days)
-        own = {
-            name: list(given)
-            for name, given in groupby(
-                merged([fact for fact in facts if fact.detector in self._plans]), attrgetter("detector")
-            )
-        }
+        own = grouped(facts, self._plans)
         if not own:
             return step.observations, step.features
         days.begin(step, self._plans)
@@ -146,10 +122,9 @@ class Behaviour:
         for name in self._order:
             if name in own:
                 self._profile(step, self._plans[name], own[name], days)
-        for name, given in own.items():
-            remember = self.profiles[name].remember
-            if remember:
-                _remember(step, remember.list, given)
+        for name in self._remembering:
+            if name in own:
+                self._remember(step, self.profiles[name], own[name])
         return step.observations, step.features
 
     def status(self, store: Store, day: int) -> list[FamilyStatus]:
@@ -170,135 +145,156 @@ class Behaviour:
 
     # --- one profile, one key -------------------------------------------------------------------------------------
 
-    def _profile(self, step: Step, plan: Plan, facts: list[Fact], calendar: Calendar) -> None:
+    def _profile(self, step: Step, plan: Plan, keys: Mapping[str, list[Fact]], calendar: Calendar) -> None:
         profile = plan.profile
         days = calendar.of(step, plan)
-        novelty = self._novelty_tables(step.store, profile.id) if plan.new_items else None
-        for key, of_key in groupby(facts, attrgetter("key")):
-            given = sorted(of_key, key=attrgetter("minute", "item"))
-            role = self._classes.of(plan.kind, key.split(SEPARATOR, 1)[0])
-            subject = Subject(plan, key, role if profile.class_ else ANY, role, given, given[-1].minute, days)
-            if (
-                profile.only_known
-                and _list_table(step.store, profile.only_known).get(given[0].key.split(SEPARATOR, 1)[0]) is None
-            ):
+        tables = step.tables(profile.id)
+        known = step.listed(profile.only_known) if profile.only_known else None
+        chosen = NONE_CHOSEN
+        single, kind, class_of = plan.parts == 1, plan.kind, self._classes.of
+        for key, facts in keys.items():
+            first = key if single else plan.first_part(key)
+            if known is not None and known.get(first) is None:
                 continue
-            chosen: dict[str, frozenset[str]] = {}
-            if novelty is not None:
-                chosen = self._news(step, subject, *novelty)
-            if plan.meters:
-                self._count(step, subject, _series_table(step.store, profile.id, role), chosen)
+            role = class_of(kind, first)
+            subject = Subject(plan, key, role if profile.class_ else ANY, role, facts, facts[-1].minute, days)
+            if plan.new_items:
+                chosen = self._news(step, subject, tables)
+            if plan.streams:
+                self._count(step, subject, tables.outside_series if role == "external" else tables.series, chosen)
             if profile.periodic:
-                self._periodic(step, subject)
+                self._periodic(step, subject, tables)
             if profile.unusual_hour:
-                self._hour(step, subject)
+                self._hour(step, subject, tables)
             if profile.travel:
-                self._travel(step, subject)
+                self._travel(step, subject, tables)
             for after in profile.after_failures:
-                self._success(step, subject, after)
+                self._success(step, subject, after, tables)
             if plan.feeds and role != "external":
                 self._forests.feed(step, subject)
 
-    def _link(self, step: Step, plan: Plan, facts: list[Fact]) -> None:
-        for fact in facts:
-            origin = (plan.kind, fact.key.split(SEPARATOR, 1)[0])
-            step.links.add(origin, (plan.item_kind, fact.item), fact.minute, plan.link_minutes)
+    def _link(self, step: Step, plan: Plan, keys: Mapping[str, list[Fact]]) -> None:
+        for key, facts in keys.items():
+            origin = (plan.kind, plan.first_part(key))
+            for fact in facts:
+                step.links.add(origin, (plan.item_kind, fact.item), fact.minute, plan.link_minutes)
+
+    def _remember(self, step: Step, profile: Profile, keys: Mapping[str, list[Fact]]) -> None:
+        assert profile.remember is not None
+        table = step.listed(profile.remember.list)
+        for key, facts in keys.items():
+            for fact in facts:
+                day = fact.minute // MINUTES_PER_DAY
+                if table.get(key) != day:
+                    table.put(key, day, fact.minute * 60.0)
 
     def _count(self, step: Step, subject: Subject, table: Table[Series], chosen: Mapping[str, frozenset[str]]) -> None:
         series = table.get(subject.key) or Series()
         now = subject.now = max(series.minute, subject.now)
-        series.minute = now
         day = now // MINUTES_PER_DAY
-        windows, facts = series.windows, subject.facts
-        one_minute = facts[0].minute == facts[-1].minute  # all but late ones
-        streams: dict[tuple[str, str, str | None, str | None], tuple[list[Fact], float]] = {}
-        for meter in subject.plan.meters:
-            counter = meter.counter
-            counted, amount = streams.get(meter.stream) or (None, 0.0)
-            if counted is None:
-                counted, amount = streams[meter.stream] = _stream(step, subject, meter, chosen)
-            window = windows.get(meter.reading)
-            if window is None:
-                if not counted:
-                    continue
-                window = windows[meter.reading] = Window(day)
-            if window.day < day:
-                roll(window, day)
-            if counter.measure == "distinct":
-                for fact in counted:
-                    add_item(window, fact.minute // meter.minutes, fact.item)
-            elif one_minute and counted:
-                add(window, facts[0].minute // meter.minutes, amount)
-            else:
-                for fact in counted:
-                    add(window, fact.minute // meter.minutes, fact.count if counter.measure == "count" else fact.value)
-            actual = reading(window, meter.window, now)
-            window.top = max(window.top, actual)
-            if actual < counter.min:
+        # where nothing is added, readings only fall: without a new day or one above its peak there is nothing to say
+        anyway = series.loud or series.minute // MINUTES_PER_DAY < day
+        series.minute = now
+        loud = False
+        for stream in subject.plan.streams:
+            counted = _counted_facts(step, subject, stream, chosen)
+            if not counted and not anyway:
                 continue
-            strength = strength_of(actual, window.peak, counter.min)
-            if strength:
-                told = series.told.get(meter.reading)
-                if told is None:
-                    told = series.told[meter.reading] = Told()
-                self._teller.say(
-                    step,
-                    subject,
-                    told,
-                    detector=meter.detector,
-                    strength=strength,
-                    words=lambda m=meter, a=actual, p=window.peak: _counted(subject, m, a, p),  # type: ignore[misc]
-                )
+            if stream.measure == "distinct":
+                readings = _distinct(series, stream, counted, now, anyway=anyway)
+            else:
+                readings = _amounts(series, stream, counted, now)
+            for meter, actual in readings:
+                window = series.windows.get(meter.reading)
+                if window is None:
+                    window = series.windows[meter.reading] = Window(day)
+                elif window.day < day:
+                    roll(window, day)
+                window.top = max(window.top, actual)
+                if actual >= meter.counter.min:
+                    strength = strength_of(actual, window.peak, meter.counter.min, meter.unit)
+                    if strength:
+                        loud = True
+                        self._tell_reading(step, subject, series, meter, actual, window.peak, strength)
+        series.loud = loud
         table.put(subject.key, series, now * 60.0)
 
-    def _news(
+    def _tell_reading(
         self,
         step: Step,
         subject: Subject,
-        table: Table[Novelty],
-        holders: Table[first_seen.Holders],
-        groups: Table[first_seen.Group],
-    ) -> dict[str, frozenset[str]]:
+        series: Series,
+        meter: Meter,
+        actual: float,
+        peak: float,
+        strength: tuple[float, ...],
+    ) -> None:
+        told = series.told.get(meter.reading)
+        if told is None:
+            told = series.told[meter.reading] = Told()
+        self._teller.say(
+            step,
+            subject,
+            told,
+            detector=meter.detector,
+            strength=strength,
+            words=lambda: _counted(subject, meter, actual, peak),
+        )
+
+    def _news(self, step: Step, subject: Subject, tables: Tables) -> Mapping[str, frozenset[str]]:
         """Notes the items of a key; answers those first seen within the last day, and those that few keys have."""
         day = subject.now // MINUTES_PER_DAY
-        group = groups.get(subject.group) or first_seen.Group(first_day=day)
-        held = table.get(subject.key)
-        changed = held is None
+        plan, holders = subject.plan, tables.holders
+        held = tables.pairs.get(subject.key)
+        if held is None or held.pairs.day < day:
+            held = self._begin_day(subject, tables, held, day)
+        pairs = held.pairs
+        fresh, few = [], []
+        since = subject.now - FRESH_MINUTES
+        changed = False
+        for fact in subject.facts:
+            item = fact.item
+            known = pairs.items.get(item)
+            if known is None or known[1] != pairs.day:  # seldom: most were seen today already
+                changed = True
+                self._see(step, subject, tables, held, fact)
+            if known is None or known[0] > since:
+                fresh.append(item)
+            if plan.rare_items:
+                having = holders.get(subject.group + SEPARATOR + item)
+                if having is None or having.keys <= FEW_KEYS:
+                    few.append(item)
+        if changed:
+            tables.pairs.put(subject.key, held, subject.now * 60.0)
+        return {"new": frozenset(fresh), "rare": frozenset(few)} if fresh or few else NONE_CHOSEN
+
+    def _begin_day(self, subject: Subject, tables: Tables, held: Novelty | None, day: int) -> Novelty:
+        """A key that is seen for the first time at all, or on this day."""
+        group = tables.groups.get(subject.group) or first_seen.Group(first_day=day)
         if held is None:
             held = Novelty(first_seen.Pairs(day=day, first_day=day), Told())
             group.keys += 1
-        pairs = held.pairs
-        if pairs.day < day:
-            changed = True
-            for item in first_seen.begin_day(pairs, group, day):
-                _release(holders, subject, item)  # counts nothing where items are not rated
-        fresh, few = set(), set()
-        since = subject.now - FRESH_MINUTES
-        held_items = subject.plan.held_items  # else nobody asks how many keys have an item
-        for fact in subject.facts:
-            known = pairs.items.get(fact.item)
-            if known is None or known[1] != pairs.day:  # seldom: most were seen today already
-                changed = True
-                new, gone = first_seen.see(pairs, fact.item, fact.minute)
-                if new and held_items:
-                    for item in gone:
-                        _release(holders, subject, item)
-                    place = subject.group + SEPARATOR + fact.item
-                    having = holders.get(place) or first_seen.Holders()
-                    if subject.plan.profile.first_seen:
-                        self._tell_new(step, subject, held=held, group=group, fact=fact, holders=having.keys)
-                    having.keys += 1
-                    holders.put(place, having, subject.now * 60.0)
-            if (known or (fact.minute, 0))[0] > since:
-                fresh.add(fact.item)
-            if subject.plan.rare_items:
-                having = holders.get(subject.group + SEPARATOR + fact.item) or first_seen.Holders(1)
-                if having.keys <= FEW_KEYS:
-                    few.add(fact.item)
-        if changed:
-            table.put(subject.key, held, subject.now * 60.0)
-            groups.put(subject.group, group, subject.now * 60.0)
-        return {"new": frozenset(fresh), "rare": frozenset(few)}
+        for item in first_seen.begin_day(held.pairs, group, day):
+            _release(tables.holders, subject, item)  # counts nothing where items are not rated
+        tables.pairs.put(subject.key, held, subject.now * 60.0)
+        tables.groups.put(subject.group, group, subject.now * 60.0)
+        return held
+
+    def _see(self, step: Step, subject: Subject, tables: Tables, held: Novelty, fact: Fact) -> None:
+        """An item that the key has not had today."""
+        new, gone = first_seen.see(held.pairs, fact.item, fact.minute)
+        if not new or not subject.plan.held_items:  # else nobody asks how many keys have an item
+            return
+        for item in gone:
+            _release(tables.holders, subject, item)
+        place = subject.group + SEPARATOR + fact.item
+        having = tables.holders.get(place) or first_seen.Holders()
+        if subject.plan.profile.first_seen:
+            group = tables.groups.get(subject.group)
+            assert group is not None  # every key has begun its day
+            self._tell_new(step, subject, held=held, group=group, fact=fact, holders=having.keys)
+        having.keys += 1
+        tables.holders.put(place, having, subject.now * 60.0)
 
     def _tell_new(
         self, step: Step, subject: Subject, *, held: Novelty, group: first_seen.Group, fact: Fact, holders: int
@@ -312,20 +308,15 @@ class Behaviour:
             only,
             held.told,
             detector=f"{subject.plan.profile.id}/{config.name}",
-            strength=(surprise, first_seen.rarity(holders, group.keys)),
+            strength=first_seen.strength(surprise, holders, group.keys),
             words=lambda: _new(subject, held.pairs, group.keys, fact.item, holders),
         )
 
-    def _periodic(self, step: Step, subject: Subject) -> None:
-        config, store = subject.plan.profile.periodic, step.store
+    def _periodic(self, step: Step, subject: Subject, tables: Tables) -> None:
+        config = subject.plan.profile.periodic
         assert config is not None
-        name = subject.plan.profile.id
-        table = store.table(f"behaviour.{name}.calls", Calls, entries_max=KEYS_MAX, idle_max_s=CONTACTS_IDLE_S)
-        users = store.table(
-            f"behaviour.{name}.users", first_seen.Holders, entries_max=ITEMS_MAX, idle_max_s=PAIRS_IDLE_S
-        )
+        table, users = tables.calls, tables.users
         source, _, where = subject.key.partition(SEPARATOR)
-        everyone = users.get("") or first_seen.Holders()
         held = table.get(subject.key)
         if held is None:
             held = Calls(rhythm.Contacts(subject.facts[0].first), Told())
@@ -333,6 +324,7 @@ class Behaviour:
             using.keys += 1
             users.put(where, using, subject.now * 60.0)
             if users.get(f"={source}") is None:  # each source once, for their number
+                everyone = users.get("") or first_seen.Holders()
                 everyone.keys += 1
                 users.put("", everyone, subject.now * 60.0)
                 users.put(f"={source}", first_seen.Holders(1), subject.now * 60.0)
@@ -342,23 +334,21 @@ class Behaviour:
             rhythm.contact(held.contacts, fact.first, fact.last, fact.count)
         table.put(subject.key, held, subject.now * 60.0)
         share, every_s, duration_s = rhythm.regularity(held.contacts, config.contacts_min)
+        if share < rhythm.REGULAR_MIN:
+            return
+        everyone = users.get("") or first_seen.Holders()
         others = max(0, (users.get(where) or first_seen.Holders(1)).keys - 1)
-        strength = rhythm.beacon_strength(share, duration_s, first_seen.rarity(others, everyone.keys))
-        if strength:
-            self._teller.say(
-                step,
-                subject,
-                held.told,
-                detector=f"{name}/periodic",
-                strength=strength,
-                words=lambda: _called(subject, share, every_s, duration_s, others),
-            )
+        self._teller.say(
+            step,
+            subject,
+            held.told,
+            detector=f"{subject.plan.profile.id}/periodic",
+            strength=rhythm.beacon_strength(share, duration_s, first_seen.rarity(others, everyone.keys)),
+            words=lambda: _called(subject, share, every_s, duration_s, others),
+        )
 
-    def _hour(self, step: Step, subject: Subject) -> None:
-        config, store, name = subject.plan.profile.unusual_hour, step.store, subject.plan.profile.id
-        assert config is not None
-        table = store.table(f"behaviour.{name}.clock", Habit, entries_max=KEYS_MAX, idle_max_s=IDLE_S)
-        groups = store.table(f"behaviour.{name}.clocks", rhythm.Clock, entries_max=GROUPS_MAX, idle_max_s=IDLE_S)
+    def _hour(self, step: Step, subject: Subject, tables: Tables) -> None:
+        name, table, groups = subject.plan.profile.id, tables.clock, tables.clocks
         held = table.get(subject.key) or Habit(rhythm.Clock(), Told())
         group = groups.get(subject.group) or rhythm.Clock()
         moments = {self._classes.moment(fact.first): fact for fact in reversed(subject.facts)}
@@ -388,10 +378,10 @@ class Behaviour:
             table.put(subject.key, held, subject.now * 60.0)
             groups.put(subject.group, group, subject.now * 60.0)
 
-    def _travel(self, step: Step, subject: Subject) -> None:
+    def _travel(self, step: Step, subject: Subject, tables: Tables) -> None:
         config, name = subject.plan.profile.travel, subject.plan.profile.id
         assert config is not None
-        table = step.store.table(f"behaviour.{name}.places", Journeys, entries_max=KEYS_MAX, idle_max_s=IDLE_S)
+        table = tables.places
         held = table.get(subject.key) or Journeys(rhythm.Places(), Told())
         for fact in subject.facts:
             strength, before = rhythm.arrive(held.places, fact.item, fact.last)
@@ -412,21 +402,18 @@ class Behaviour:
                 )
         table.put(subject.key, held, subject.now * 60.0)
 
-    def _success(self, step: Step, subject: Subject, after: AfterFailures) -> None:
+    def _success(self, step: Step, subject: Subject, after: AfterFailures, tables: Tables) -> None:
         part = subject.key.split(SEPARATOR)[subject.plan.profile.keys.index(after.by)]
-        kind = self._plans[after.profile].kind
-        failures = _series_table(step.store, after.profile, self._classes.of(kind, part)).get(part)
-        window = failures.windows.get(after.reading) if failures else None
-        if window is None:
-            return
-        count = reading(window, after.reading.rpartition("_")[2], subject.now)
+        counting = self._plans[after.profile]
+        failures = step.tables(after.profile).series_of(self._classes.of(counting.kind, part)).get(part)
+        count = _count_of(failures, counting, after.reading, subject.now) if failures else 0.0
         if count < after.min:
             return
         size = strength_of(count, 0.0, after.min)[0]
         listed = subject.plan.profile.remember
-        known = bool(listed) and _list_table(step.store, listed.list).get(subject.key) is not None  # type: ignore[union-attr]
+        known = listed is not None and step.listed(listed.list).get(subject.key) is not None
         name = f"{subject.plan.profile.id}/{after.name}"
-        table = step.store.table(f"behaviour.{name}", Told, entries_max=KEYS_MAX, idle_max_s=IDLE_S)
+        table = tables.successes[after.name]
         told = table.get(subject.key) or Told()
         self._teller.say(
             step,
@@ -438,50 +425,74 @@ class Behaviour:
         )
         table.put(subject.key, told, subject.now * 60.0)
 
-    def _novelty_tables(
-        self, store: Store, name: str
-    ) -> tuple[Table[Novelty], Table[first_seen.Holders], Table[first_seen.Group]]:
-        return (
-            store.table(f"behaviour.{name}.pairs", Novelty, entries_max=KEYS_MAX, idle_max_s=PAIRS_IDLE_S),
-            store.table(f"behaviour.{name}.items", first_seen.Holders, entries_max=ITEMS_MAX, idle_max_s=PAIRS_IDLE_S),
-            store.table(f"behaviour.{name}.groups", first_seen.Group, entries_max=GROUPS_MAX, idle_max_s=IDLE_S),
-        )
 
-
-def _stream(
-    step: Step, subject: Subject, meter: Meter, chosen: Mapping[str, frozenset[str]]
-) -> tuple[list[Fact], float]:
-    """The facts that a counter counts, and their amount."""
-    counter = meter.counter
-    items = chosen.get(counter.of)
-    counted = [fact for fact in subject.facts if fact.item in items] if items is not None else subject.facts
-    if counter.known:
-        listed = _list_table(step.store, counter.known)
+def _counted_facts(step: Step, subject: Subject, stream: Stream, chosen: Mapping[str, frozenset[str]]) -> list[Fact]:
+    """The facts that the counters of a stream count."""
+    counted = subject.facts
+    if stream.of != "all":
+        items = chosen[stream.of]
+        counted = [fact for fact in counted if fact.item in items] if items else []
+    if stream.known:
+        listed = step.listed(stream.known)
         counted = [fact for fact in counted if listed.get(fact.item) is not None]
-    if counter.foreign:
-        pairs = _list_table(step.store, counter.foreign)
+    if stream.foreign:
+        pairs = step.listed(stream.foreign)
         counted = [fact for fact in counted if pairs.get(fact.key + SEPARATOR + fact.item) is None]
-    if counter.measure == "distinct":
-        return counted, 0.0
-    return counted, sum([f.count for f in counted] if counter.measure == "count" else [f.value for f in counted])
+    return counted
 
 
-def _remember(step: Step, name: str, facts: list[Fact]) -> None:
-    table = _list_table(step.store, name)
-    for fact in facts:
-        day = fact.minute // MINUTES_PER_DAY
-        if table.get(fact.key) != day:
-            table.put(fact.key, day, fact.minute * 60.0)
+def _distinct(
+    series: Series, stream: Stream, facts: Sequence[Fact], now: int, *, anyway: bool
+) -> Sequence[tuple[Meter, float]]:
+    """Notes the items of a stream; answers the readings that may have risen, or all."""
+    items = series.items.get(stream.name)
+    if items is None:
+        if not facts:
+            return ()
+        items = series.items[stream.name] = Items()
+    starts = stream.at(now)
+    gained = see_items(items, [(fact.item, fact.minute) for fact in facts], stream.first)
+    if anyway:
+        return [(meter, items_since(items, start)) for meter, start in starts]
+    if gained >= stream.last:  # nearly always: all of them were there before
+        return ()
+    return [(meter, items_since(items, start)) for meter, start in starts if start > gained]
 
 
-def _list_table(store: Store, name: str) -> Table[int]:
-    return store.table(f"behaviour.list.{name}", int, entries_max=LISTED_MAX, idle_max_s=PAIRS_IDLE_S)
+def _amounts(series: Series, stream: Stream, facts: Sequence[Fact], now: int) -> list[tuple[Meter, float]]:
+    """Adds the facts of a stream; answers all its readings."""
+    amounts: dict[int, float] = {}  # minute -> sum; nearly always one
+    if stream.measure == "count":
+        for fact in facts:
+            amounts[fact.minute] = amounts.get(fact.minute, 0.0) + fact.count
+    else:
+        for fact in facts:
+            amounts[fact.minute] = amounts.get(fact.minute, 0.0) + fact.value
+    readings = []
+    for meter in stream.meters:
+        window = series.windows.get(meter.reading)
+        if window is None:
+            if not facts:
+                continue
+            window = series.windows[meter.reading] = Window(now // MINUTES_PER_DAY)
+        oldest = now // meter.minutes - meter.buckets + 1
+        for minute, amount in amounts.items():
+            add(window, minute // meter.minutes, amount)
+        expire(window, oldest)
+        readings.append((meter, window.total))
+    return readings
 
 
-def _series_table(store: Store, name: str, role: str) -> Table[Series]:
-    if role == "external":
-        return store.table(f"behaviour.{name}.outside", Series, entries_max=OUTSIDE_KEYS_MAX, idle_max_s=OUTSIDE_IDLE_S)
-    return store.table(f"behaviour.{name}", Series, entries_max=KEYS_MAX, idle_max_s=IDLE_S)
+def _count_of(series: Series, plan: Plan, reading: str, now: int) -> float:
+    """What a counter of another profile reads now; nothing is changed."""
+    meter = plan.meters[reading]
+    oldest = meter.oldest(now)
+    if meter.counter.measure == "distinct":
+        name = next(stream.name for stream in plan.streams if meter in stream.meters)
+        items = series.items.get(name)
+        return items_since(items, oldest * meter.minutes) if items else 0.0
+    window = series.windows.get(reading)
+    return sum([amount for bucket, amount in window.buckets.items() if bucket >= oldest]) if window else 0.0
 
 
 def _release(holders: Table[first_seen.Holders], subject: Subject, item: str) -> None:

@@ -91,3 +91,9 @@ def surprise(pairs: Pairs, group: Group, *, calendar: bool) -> float:
 def rarity(holders: int, keys: int) -> float:
     """-log10((keys having it + 1/2) / (keys + 1)), the key itself not counted."""
     return max(STRENGTH_MIN, -math.log10((holders + 0.5) / (keys + 1)))
+
+
+def strength(surprise: float, holders: int, keys: int) -> tuple[float, float]:
+    """(surprise, rarity); what a tenth of the keys have is hardly news, however quiet the key has been."""
+    rare = rarity(holders, keys)
+    return max(STRENGTH_MIN, surprise * min(1.0, rare)), rare

@@ -5,7 +5,7 @@ are read once per event; what each profile makes of a combination of values is d
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any
 
@@ -16,8 +16,7 @@ from detectors.behaviour.profiles import Condition, Profile, Scalar
 from detectors.facts import EVIDENCE_MAX, Entity, Evidence, Fact, Located, entity_name
 
 ROUTES_MAX = 16_384  # combinations remembered; beyond that the memory starts afresh
-COMBINATIONS_MAX = 65_536  # per profile
-NAMES_MAX = 65_536  # values remembered, per profile and field
+NAMES_MAX = 65_536  # values remembered, per bundle and field
 NAME_CHARS_MAX = 256  # of a key or item
 ENTITIES_MAX = 8  # per fact
 SEPARATOR = "\x1f"  # between the parts of a pair
@@ -37,9 +36,10 @@ KINDS = derived.KINDS | {
     "process.executable": "process",
     "dns.question.registered_domain": "domain",
     "service.name": "service",
+    "shield.tenant": "tenant",
     "destination.port": "port",
 }
-ENTITY_KINDS = frozenset({"address", "user", "host", "domain", "network"})
+ENTITY_KINDS = frozenset({"address", "user", "host", "domain", "network", "service", "tenant"})
 _STATIC = frozenset(
     {
         "event.module",
@@ -55,7 +55,7 @@ _STATIC = frozenset(
 )
 _FOLDED_CASE = frozenset({"user", "host", "process", "domain"})  # names that systems write in any case
 
-Prepared = tuple[str, str, tuple[Entity, ...]] | None
+Prepared = tuple[str, str, tuple[Entity, ...]]  # key, item and entities
 Test = Callable[[Any], bool]
 Cell = dict[Any, list[Any]]  # combination -> count, first, last, index of the first, amounts
 
@@ -74,54 +74,44 @@ class Fold:
             wanted = given.pop(profile.value)
             if wanted != Condition(exists=True):  # events without the value are never counted
                 self.value_test = test_of(profile.value, wanted, classes)
-        key, item = profile.keys, profile.items
-        named = [*key, *item, *(f for f in profile.entities if f not in key and f not in item)]
-        self._kinds = [(KINDS.get(f, "value"), f in key or f in profile.entities) for f in named]
-        self._names: list[dict[Any, tuple[str, Entity | None]]] = [{} for _ in named]
-        self._key_size, self._item_size = len(key), len(item)
-        tested = [f for f in given if f not in named]
-        self.fields = [*named, *tested]
-        self._tests = [(self.fields.index(f), test_of(f, wanted, classes)) for f, wanted in given.items()]
-        self._skipped = classes.inventory.scanners if profile.spread else frozenset()
-        self._prepared: dict[Any, Prepared] = {}
+        self.key, self.item = profile.keys, profile.items
+        self.booked = list(dict.fromkeys([*self.key, *profile.entities]))
+        self._tests = {field: test_of(field, wanted, classes) for field, wanted in given.items()}
+        self.fields = list(dict.fromkeys([*self.key, *self.item, *self.booked, *self._tests]))
+        self._skipped = classes.scanners if profile.spread else frozenset()
 
     def routed(self, event: Event) -> bool:
         return all(test(value_of(event, field)) for field, test in self.static.items())
 
-    def prepare(self, raw: tuple[Any, ...]) -> Prepared:
-        """Key, item and entities of a combination, or None if the profile does not want it."""
-        try:
-            return self._prepared[raw]
-        except KeyError:
-            if len(self._prepared) >= COMBINATIONS_MAX:
-                self._prepared.clear()
-            made = self._prepared[raw] = self._prepare(raw)
-            return made
+    def wants(self, field: str, value: Any, name: str) -> bool:
+        """Whether this value of one of the fields, by its name, speaks against nothing."""
+        test = self._tests.get(field)
+        if test is not None and not test(value):
+            return False
+        if field == self.key[0] and name in self._skipped:
+            return False
+        return bool(name) or not (field in self.key or field in self.item)
 
-    def _prepare(self, raw: tuple[Any, ...]) -> Prepared:
-        for place, test in self._tests:
-            if not test(raw[place]):
-                return None
-        names, entities = [], []
-        for place, known in enumerate(self._names):
-            name, entity = known.get(raw[place]) or self._name(place, raw[place])
-            names.append(name)
-            if entity is not None:
-                entities.append(entity)
-        size = self._key_size + self._item_size
-        if not all(names[:size]) or names[0] in self._skipped:
-            return None
-        key, item = SEPARATOR.join(names[: self._key_size]), SEPARATOR.join(names[self._key_size : size])
-        return key, item, tuple(sorted(set(entities))[:ENTITIES_MAX])
 
-    def _name(self, place: int, value: Any) -> tuple[str, Entity | None]:
-        kind, booked = self._kinds[place]
-        name = named(value, kind)
-        known = self._names[place]
-        if len(known) >= NAMES_MAX:
-            known.clear()
-        made = known[value] = name, (kind, name) if booked and name and kind in ENTITY_KINDS else None
-        return made
+class Field:
+    """One field for all profiles of a bundle. Its values are few: what each profile thinks of one is remembered."""
+
+    def __init__(self, name: str, folds: Sequence[Fold]) -> None:
+        self.kind = KINDS.get(name, "value")
+        self._askers = [(1 << bit, fold) for bit, fold in enumerate(folds) if name in fold.fields]
+        self._others = (1 << len(folds)) - 1 - sum(bit for bit, _ in self._askers)
+        self._field = name
+        self.known: dict[Any, tuple[str, Entity | None, int]] = {}
+
+    def learn(self, value: Any) -> tuple[str, Entity | None, int]:
+        """The value's name, the entity it stands for, and the bits of the profiles that it suits."""
+        if len(self.known) >= NAMES_MAX:
+            self.known.clear()
+        name = named(value, self.kind)
+        entity = (self.kind, name) if name and self.kind in ENTITY_KINDS else None
+        bits = self._others | sum(bit for bit, fold in self._askers if fold.wants(self._field, value, name))
+        found = self.known[value] = (name, entity, bits)
+        return found
 
 
 class Bundle:
@@ -129,32 +119,55 @@ class Bundle:
 
     def __init__(self, folds: Sequence[tuple[int, Fold]], known: Mapping[str, derived.Getter]) -> None:
         fields = list(dict.fromkeys(field for _, fold in folds for field in fold.fields))
+        fields.sort(key=lambda field: field not in ECS_ATTRIBUTES)  # as `reader` answers them
         values = list(dict.fromkeys((f.value, f.value_test) for _, f in folds if f.value))
-        self.read = reader(fields if len(fields) > 1 else fields * 2, known)
+        self.read = reader(fields, known)
         self.amounts = [(single(value, known), test) for value, test in values if value]
+        self._fields = [Field(name, [fold for _, fold in folds]) for name in fields]
+        self._all = (1 << len(folds)) - 1
         self._folds = [
             (
+                1 << bit,
                 number,
-                fold,
-                tuple(fields.index(f) for f in fold.fields),
                 values.index((fold.value, fold.value_test)) if fold.value else -1,
+                [fields.index(f) for f in fold.key],
+                [fields.index(f) for f in fold.item],
+                [fields.index(f) for f in fold.booked],
             )
-            for number, fold in folds
+            for bit, (number, fold) in enumerate(folds)
         ]
-        self._wanted: dict[Any, tuple[tuple[int, int, Any], ...]] = {}
 
-    def wanted(self, raw: tuple[Any, ...]) -> tuple[tuple[int, int, Any], ...]:
+    def wanted(self, raw: Sequence[Any]) -> list[tuple[int, int, Prepared]]:
         """(profile's number, number of its amount or -1, key, item and entities) of all that want this combination."""
-        found = self._wanted.get(raw)
-        if found is None:
-            if len(self._wanted) >= COMBINATIONS_MAX:
-                self._wanted.clear()
-            found = self._wanted[raw] = tuple(
-                (number, amount, prepared)
-                for number, fold, places, amount in self._folds
-                if (prepared := fold.prepare(tuple([raw[p] for p in places]))) is not None
-            )
-        return found
+        names: list[str] = []
+        entities: list[Entity | None] = []
+        bits = self._all
+        for field, value in zip(self._fields, raw, strict=True):
+            name, entity, suits = field.known.get(value) or field.learn(value)
+            bits &= suits
+            if not bits:
+                return []
+            names.append(name)
+            entities.append(entity)
+        return [
+            (number, amount, (_joined(names, key), _joined(names, item), _entities(entities, booked)))
+            for bit, number, amount, key, item, booked in self._folds
+            if bits & bit
+        ]
+
+
+def _joined(names: list[str], places: list[int]) -> str:
+    return names[places[0]] if len(places) == 1 else SEPARATOR.join([names[place] for place in places])
+
+
+def _entities(entities: list[Entity | None], places: list[int]) -> tuple[Entity, ...]:
+    found = [entity for place in places if (entity := entities[place]) is not None]
+    if len(found) == 1:
+        return (found[0],)
+    if len(found) == 2:
+        a, b = found
+        return (a, b) if a < b else (b, a) if b < a else (a,)
+    return tuple(sorted(set(found))[:ENTITIES_MAX])
 
 
 class Folding:
@@ -226,7 +239,7 @@ class Folding:
             due = max(step, minute)  # a fact is never evaluated before its own minute
             for number, cell in sorted(_by_profile(of_bundles, located.sources).items()):
                 fold = self._folds[number]
-                shown = _shown(cell, located.sources) if fold.few_lines else None
+                shown = _shown(cell, located.sources) if fold.few_lines and len(cell) > EVIDENCE_MAX else None
                 for (key, item, entities), (count, value, first, last, i) in cell.items():
                     lines: tuple[Evidence, ...] = ()
                     if shown is None or i in shown:
@@ -282,18 +295,40 @@ def _shown(cell: Mapping[Any, list[Any]], sources: Sequence[str]) -> set[int]:
     return {i for items in of_keys.values() for _, _, i in sorted(items.values())[:EVIDENCE_MAX]}
 
 
-def merged(facts: Sequence[Fact]) -> list[Fact]:
-    """Facts with equal (detector, key, item, minute) as one, in the order of these four.
+def grouped(facts: Iterable[Fact], wanted: Container[str]) -> dict[str, dict[str, list[Fact]]]:
+    """Detector -> key -> facts in the order of (minute, item), equal ones merged; keys in their own order.
 
     Every part of the result is the same however the facts were cut into batches: sums are of whole numbers, entities
     the smallest of all, and the evidence is the earliest line.
     """
-    found: dict[tuple[str, str, str, int], Fact] = {}
+    found: dict[str, dict[str, list[Fact]]] = {}
     for fact in facts:
-        place = (fact.detector, fact.key, fact.item, fact.minute)
-        held = found.get(place)
-        found[place] = fact if held is None else _merge(held, fact)
-    return [found[place] for place in sorted(found)]
+        keys = found.get(fact.detector)
+        if keys is None:
+            if fact.detector not in wanted:
+                continue
+            keys = found[fact.detector] = {}
+        of_key = keys.get(fact.key)
+        if of_key is None:
+            keys[fact.key] = [fact]
+        else:
+            of_key.append(fact)
+    return {
+        detector: {key: _merged(keys[key]) if len(keys[key]) > 1 else keys[key] for key in sorted(keys)}
+        for detector, keys in found.items()
+    }
+
+
+def _merged(facts: list[Fact]) -> list[Fact]:
+    facts.sort(key=attrgetter("minute", "item"))
+    found = facts[:1]
+    for fact in facts[1:]:
+        last = found[-1]
+        if fact.item == last.item and fact.minute == last.minute:
+            found[-1] = _merge(last, fact)
+        else:
+            found.append(fact)
+    return found
 
 
 def _merge(a: Fact, b: Fact) -> Fact:
@@ -312,8 +347,10 @@ def _merge(a: Fact, b: Fact) -> Fact:
     )
 
 
-def earliest(facts: Iterable[Fact], count: int) -> tuple[Any, ...]:
+def earliest(facts: Sequence[Fact], count: int) -> tuple[Evidence, ...]:
     """The first lines behind some facts, by time and place."""
+    if len(facts) == 1 and len(facts[0].evidence) <= count:
+        return facts[0].evidence
     lines = {(e.time, e.source, e.topic, e.partition, e.offset, e.index): e for fact in facts for e in fact.evidence}
     return tuple(lines[place] for place in sorted(lines)[:count])
 
@@ -328,12 +365,16 @@ def single(field: str, known: Mapping[str, derived.Getter]) -> derived.Getter:
 
 
 def reader(fields: Sequence[str], known: Mapping[str, derived.Getter]) -> Callable[[Event], tuple[Any, ...]]:
-    """The values of some fields as one hashable tuple, as fast as the fields allow."""
-    attributes = [ECS_ATTRIBUTES.get(field) for field in fields]
-    if all(attributes) and len(fields) > 1:
-        return attrgetter(*(a for a in attributes if a))
-    getters = [single(field, known) for field in fields]
-    return lambda event: tuple([_hashable(get(event)) for get in getters])
+    """The values of some fields as one hashable tuple, as fast as the fields allow: those of ECS first."""
+    attributes = [ECS_ATTRIBUTES[field] for field in fields if field in ECS_ATTRIBUTES]
+    others = [single(field, known) for field in fields if field not in ECS_ATTRIBUTES]
+    if len(attributes) < 2:  # attrgetter answers a tuple from two on
+        singles = [single(field, known) for field in fields]
+        return lambda event: tuple([_hashable(get(event)) for get in singles])
+    read: Callable[[Event], Any] = attrgetter(*attributes)
+    if not others:
+        return read
+    return lambda event: (*read(event), *[_hashable(get(event)) for get in others])
 
 
 def value_of(event: Event, field: str) -> Any:

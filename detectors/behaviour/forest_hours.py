@@ -2,45 +2,21 @@
 
 from collections.abc import Mapping
 
-import msgspec
 import numpy as np
 
 from detectors.behaviour import sentences
-from detectors.behaviour.counters import Told
-from detectors.behaviour.folding import SEPARATOR, earliest
+from detectors.behaviour.folding import earliest
 from detectors.behaviour.inventory import Classes
 from detectors.behaviour.models import ANY, FOREST, HOURS, score_strength
 from detectors.behaviour.profiles import Profile
-from detectors.behaviour.telling import IDLE_S, Calendar, Plan, Step, Subject, Teller, Words
-from detectors.facts import Entity, Evidence, Fact, Feature, Reason, Store, Table
+from detectors.behaviour.tables import HourClock, Hours
+from detectors.behaviour.telling import Calendar, Plan, Step, Subject, Teller, Words
+from detectors.facts import Fact, Feature, Reason
 
-KEYS_MAX = 100_000  # per profile and tenant
 HOUR_ITEMS_MAX = 1000  # distinct items counted per hour
 SHRINK_HOURS = 24.0  # an entity's own mean weighs against the tenant's as its hours against these
 MEAN_HOURS_MAX = 672  # four weeks: older hours fade
 TOLD_COUNTERS = 3  # of one finding
-
-
-class Hours(msgspec.Struct, array_like=True):
-    """The open hour of one entity, and the mean of its hours so far (log-scaled)."""
-
-    hour: int
-    open: bool
-    values: list[float]
-    items: list[dict[str, int]]
-    mean: list[float]
-    hours: int = 0
-    evidence: tuple[Evidence, ...] = ()
-    entities: tuple[Entity, ...] = ()
-    told: Told = msgspec.field(default_factory=Told)
-
-
-class HourClock(msgspec.Struct, array_like=True):
-    """The open hour of a forest profile, and the mean over all entities."""
-
-    hour: int
-    mean: list[float]
-    hours: int = 0
 
 
 class ForestHours:
@@ -61,24 +37,27 @@ class ForestHours:
     def feed(self, step: Step, subject: Subject) -> None:
         """Adds the facts of one key to its open hour; what is late for that hour is not counted here."""
         hour = step.minute // 60
-        given = [fact for fact in subject.facts if fact.minute // 60 == hour]
-        if not given:
-            return
+        given = subject.facts
+        if given[0].minute // 60 != hour or given[-1].minute // 60 != hour:
+            given = [fact for fact in given if fact.minute // 60 == hour]
+            if not given:
+                return
         for forest, numbers in subject.plan.feeds:
             size = _size(forest)
-            table = _hours_table(step.store, forest)
+            table = step.tables(forest.profile.id).hours
             state = table.get(subject.key)
             if state is None or len(state.values) != size:
                 state = Hours(hour, True, [0.0] * size, [{} for _ in range(size)], [0.0] * size)
             if not state.open:
                 state.open, state.hour = True, hour
             for number, measure in numbers:
-                for fact in given:
-                    if measure == "distinct":
-                        if len(state.items[number]) < HOUR_ITEMS_MAX:
-                            state.items[number][fact.item] = 1
-                    else:
-                        state.values[number] += fact.count if measure == "count" else fact.value
+                if measure == "distinct":
+                    items = state.items[number]
+                    for fact in given:
+                        if len(items) < HOUR_ITEMS_MAX:
+                            items[fact.item] = 1
+                else:
+                    state.values[number] += sum([f.count if measure == "count" else f.value for f in given])
             state.evidence = state.evidence or earliest(given, 1)
             state.entities = subject.entities
             table.put(subject.key, state, step.minute * 60.0)
@@ -90,7 +69,8 @@ class ForestHours:
 
     def _close(self, step: Step, plan: Plan, days: Calendar) -> None:
         size = _size(plan)
-        clocks = step.store.table(f"behaviour.{plan.profile.id}.clock", HourClock, entries_max=1, idle_max_s=IDLE_S)
+        tables = step.tables(plan.profile.id)
+        clocks = tables.hour_clock
         clock = clocks.get("")
         hour = step.minute // 60
         if clock is None:
@@ -98,7 +78,7 @@ class ForestHours:
             return
         if clock.hour >= hour:
             return
-        table = _hours_table(step.store, plan)
+        table = tables.hours
         closing = [(key, state) for key, state in sorted(table.items()) if state.open]
         if closing and len(clock.mean) == size:
             values = np.log1p(np.array([_hour_values(state) for _, state in closing]))
@@ -134,7 +114,7 @@ class ForestHours:
         now = hour * 60 + 59
         subjects = []
         for (key, state), row in zip(closing, rows.tolist(), strict=True):
-            role = self._classes.of(plan.kind, key.split(SEPARATOR, 1)[0])
+            role = self._classes.of(plan.kind, plan.first_part(key))
             at = now * 60.0 + 60.0
             fact = Fact(profile.id, key, "", now, step.minute, 0.0, at, 1, 0.0, state.entities, state.evidence)
             subject = Subject(plan, key, role if profile.class_ else ANY, role, [fact], now, days)
@@ -188,7 +168,3 @@ def _size(plan: Plan) -> int:
 
 def _hour_values(state: Hours) -> list[float]:
     return [value + len(items) for value, items in zip(state.values, state.items, strict=True)]
-
-
-def _hours_table(store: Store, plan: Plan) -> Table[Hours]:
-    return store.table(f"behaviour.{plan.profile.id}.hours", Hours, entries_max=KEYS_MAX, idle_max_s=IDLE_S)

@@ -44,7 +44,12 @@ def contact(held: Contacts, first: float, last: float, count: int) -> None:
     times = [first] if gap < BURST_S else [first + gap * n for n in range(min(count, 4))]
     held.bursts += count >= BURST_MIN and gap < BURST_S
     held.total += len(times)
-    held.times = sorted((*held.times, *times))[-CONTACTS_MAX:]
+    if held.times and times[0] < held.times[-1]:  # late
+        held.times = sorted((*held.times, *times))[-CONTACTS_MAX:]
+        return
+    held.times += times
+    if len(held.times) > CONTACTS_MAX:
+        held.times = held.times[-CONTACTS_MAX:]
 
 
 def regularity(held: Contacts, least: int) -> tuple[float, float, float]:
@@ -56,9 +61,10 @@ def regularity(held: Contacts, least: int) -> tuple[float, float, float]:
     if len(intervals) < least - 1:
         return 0.0, 0.0, 0.0
     middle = median(intervals)
-    gaps = sorted((i for i in intervals if i > GAP_TIMES * middle and i > GAP_MIN_S), reverse=True)[:GAPS_MAX]
+    least_gap = max(GAP_TIMES * middle, GAP_MIN_S)
+    gaps = min(GAPS_MAX, len([i for i in intervals if i > least_gap]))
     steady = [i for i in intervals if abs(i - middle) <= NEAR * middle]
-    share = len(steady) / (len(intervals) - len(gaps))
+    share = len(steady) / (len(intervals) - gaps)
     share *= 1.0 - min(1.0, held.bursts / held.total)
     return share, middle, times[-1] - times[0]
 

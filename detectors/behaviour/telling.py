@@ -10,10 +10,9 @@ from detectors.behaviour.folding import ENTITIES_MAX, KINDS, SEPARATOR, earliest
 from detectors.behaviour.links import Links
 from detectors.behaviour.models import Learning, Models
 from detectors.behaviour.profiles import SPANS, WINDOWS, Counter, Profile, Texts
+from detectors.behaviour.tables import IDLE_S, PROFILES_MAX, Days, Held, Tables
 from detectors.facts import EVIDENCE_MAX, Entity, Fact, Feature, Observation, Reason, Store, Table
 
-PROFILES_MAX = 1000
-IDLE_S = 60 * 86_400.0
 NUMBERS = ("actual", "typical", "window", "keys", "share", "days", "details")  # that sentences may name
 
 
@@ -25,7 +24,37 @@ class Meter(msgspec.Struct, frozen=True):
     reading: str  # bytes_24h
     detector: str  # outbound_volume/bytes_24h
     minutes: int  # per bucket
-    stream: tuple[str, str, str | None, str | None]  # meters of one stream add the same amount
+    buckets: int
+
+    @property
+    def unit(self) -> float:
+        """Of the logarithm: differences of bytes far below the minimum say nothing."""
+        return self.counter.min if self.counter.unit == "bytes" else 1.0
+
+    def oldest(self, minute: int) -> int:
+        """The first bucket of the window that ends with this minute."""
+        return minute // self.minutes - self.buckets + 1
+
+
+class Stream:
+    """Meters that read the same facts in the same way."""
+
+    def __init__(self, meters: list[Meter]) -> None:
+        first = meters[0].counter
+        self.name = first.name
+        self.of, self.measure, self.known, self.foreign = _stream_of(first)
+        self.meters = meters
+        self._now = -1
+        self._starts: list[tuple[Meter, int]] = []
+        self.first = self.last = 0
+
+    def at(self, minute: int) -> list[tuple[Meter, int]]:
+        """The meters with the first minute of their windows that end with this one; `first` and `last` of them all."""
+        if minute != self._now:  # the same for nearly all keys of a step
+            self._now = minute
+            self._starts = [(meter, meter.oldest(minute) * meter.minutes) for meter in self.meters]
+            self.first, self.last = min(s for _, s in self._starts), max(s for _, s in self._starts)
+        return self._starts
 
 
 class Plan:
@@ -36,36 +65,46 @@ class Plan:
         self.fingerprint = profile.fingerprint()
         self.kind = KINDS.get(profile.keys[0], "value")
         self.item_kind = KINDS.get(profile.items[0], "value") if profile.items else "value"
-        self.meters = [
-            Meter(
-                *(c, w, f"{c.name}_{w}", f"{profile.id}/{c.name}_{w}", WINDOWS[w][0]),
-                stream=(c.of, c.measure, c.known, c.foreign),
-            )
+        self.meters = {
+            f"{c.name}_{w}": Meter(c, w, f"{c.name}_{w}", f"{profile.id}/{c.name}_{w}", *WINDOWS[w])
             for c in profile.counters
             for w in c.windows
-        ]
+        }
+        streams: dict[tuple[str, ...], list[Meter]] = {}
+        for meter in self.meters.values():
+            streams.setdefault(_stream_of(meter.counter), []).append(meter)
+        self.streams = [Stream(meters) for meters in streams.values()]
         self.new_items = profile.first_seen is not None or any(c.of != "all" for c in profile.counters)
         self.rare_items = any(c.of == "rare" for c in profile.counters)
         self.held_items = profile.first_seen is not None or any(c.of == "rare" for c in profile.counters)
+        self.parts = len(profile.keys)
         self.link_minutes = int(profile.link.expires[:-1]) * SPANS[profile.link.expires[-1]] if profile.link else 0
         self.feeds: list[tuple[Plan, list[tuple[int, str]]]] = []  # forest plans with (counter number, measure)
 
+    def first_part(self, key: str) -> str:
+        """The first of the key's fields, which has the class."""
+        return key if self.parts == 1 else key.partition(SEPARATOR)[0]
 
-class Days(msgspec.Struct, array_like=True):
-    """Days that count as learning time of a profile (under the empty name: of the tenant)."""
 
-    last: int
-    seen: int
+def _stream_of(counter: Counter) -> tuple[str, str, str, str]:
+    return counter.of, counter.measure, counter.known or "", counter.foreign or ""
 
 
 class Step(msgspec.Struct):
     """What is common to one call of `observe`."""
 
     store: Store
+    held: Held
     minute: int
     links: Links
     observations: list[Observation]
     features: list[Feature]
+
+    def tables(self, name: str) -> Tables:
+        return self.held.of(self.store, name)
+
+    def listed(self, name: str) -> Table[int]:
+        return self.held.list_of(self.store, name)
 
 
 class Subject(msgspec.Struct):
@@ -82,7 +121,7 @@ class Subject(msgspec.Struct):
     @property
     def entities(self) -> tuple[Entity, ...]:
         first = self.facts[0].entities
-        if all(fact.entities == first for fact in self.facts):
+        if len(self.facts) == 1 or all(fact.entities == first for fact in self.facts):
             return first
         return tuple(sorted({e for fact in self.facts for e in fact.entities})[:ENTITIES_MAX])
 
@@ -178,7 +217,6 @@ class Calendar:
     """The learning time of one tenant: its days, and per profile those since its first facts."""
 
     def __init__(self, store: Store) -> None:
-        self._store = store
         self._table: Table[Days] = store.table("behaviour.days", Days, entries_max=PROFILES_MAX, idle_max_s=IDLE_S)
 
     def begin(self, step: Step, plans: Mapping[str, Plan]) -> None:
