@@ -137,7 +137,9 @@ class Watched(Process):
     def check(self) -> None:
         code = self.process.poll()
         if code is not None:
-            raise RuntimeError(f"{self.process.args!r} ended with {code}: {self.log.read_text(errors='replace')[-2000:]}")
+            raise RuntimeError(
+                f"{self.process.args!r} ended with {code}: {self.log.read_text(errors='replace')[-2000:]}"
+            )
 
 
 @contextmanager
