@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detectors.behaviour import Behaviour, Learning, Models, fit
+from detectors.behaviour.profiles import WINDOWS
 from detectors.facts import Evidence, Fact, Feature, Observation
 from shield.keyed import SEPARATOR, TenantStore
 
@@ -247,6 +248,45 @@ def test_said_again_within_a_day_only_after_growth() -> None:
     assert len(failures(3, 9)) == 1
     assert failures(3, 0) == []
     assert len(failures(4 + DAY, 30)) == 1, "a day later it is news again"
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    raw=st.lists(
+        st.tuples(st.integers(0, 400), st.integers(0, 90), st.sampled_from("abcdefgh"), st.integers(0, 30_000_000)),
+        min_size=1,
+        max_size=60,
+    )
+)
+def test_every_day_keeps_its_highest_reading_as_if_all_windows_were_read_each_time(
+    raw: list[tuple[int, int, str, int]],
+) -> None:
+    """What spares work (windows that cannot have risen, one table of items for all windows) must not be seen."""
+    behaviour, store = Behaviour.load(PROFILES), TenantStore("t")
+    said_of = {"outbound_volume": ("bytes", ("1h", "24h")), "network_spread": ("targets", ("10m", "1h", "24h"))}
+    tops: dict[str, dict[str, float]] = {}
+    seen: list[tuple[int, str, int]] = []
+    minute = day = START
+    for gap, late, item, amount in raw:
+        minute += gap
+        at = minute - late
+        seen.append((at, item, amount))
+        behaviour.observe(store, minute, [fact(name, THIEF, item, at, 1, float(amount)) for name in said_of])
+        now = max(m for m, _, _ in seen)
+        if now // DAY != day // DAY:
+            tops.clear()
+        day = now
+        for name, (counter, windows) in said_of.items():
+            series = store.tables[f"behaviour.{name}"].get(THIEF)
+            assert series is not None
+            for window in windows:
+                step, buckets = WINDOWS[window]
+                start = (now // step - buckets + 1) * step
+                within = [(i, a) for m, i, a in seen if m >= start]
+                actual = float(sum(a for _, a in within) if counter == "bytes" else len({i for i, _ in within}))
+                held = tops.setdefault(name, {})
+                held[window] = max(actual, held.get(window, 0.0))
+                assert series.windows[f"{counter}_{window}"].top == held[window], (name, window)
 
 
 def test_own_peak_of_earlier_days_counts_and_today_never() -> None:

@@ -58,6 +58,19 @@ def test_idle_entries_go_by_event_time() -> None:
     assert list(table) == ["mid", "new"]
 
 
+def test_rewriting_keeps_an_entry_and_lets_the_next_oldest_go() -> None:
+    table = TenantStore("a").table("t", int, entries_max=2, idle_max_s=60.0)
+    table.put("a", 1, 0.0)
+    table.put("b", 1, 1.0)
+    table.put("a", 2, 1.0)
+    assert list(table) == ["b", "a"]
+    table.put("c", 1, 1.0)
+    assert list(table) == ["a", "c"]
+    table.put("c", 2, 62.0)
+    assert list(table) == ["c"], "idle for more than a minute of event time"
+    assert table.evicted == 2
+
+
 @given(
     st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(0, 9), st.booleans()), max_size=40),
     st.integers(1, 39),

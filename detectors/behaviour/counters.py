@@ -57,10 +57,9 @@ def roll(window: Window, day: int) -> None:
 
 def add(window: Window, bucket: int, amount: float) -> None:
     buckets = window.buckets
-    held = buckets.get(bucket)
     window.total += amount
-    if held is not None:
-        buckets[bucket] = held + amount
+    if bucket in buckets:
+        buckets[bucket] += amount
         return
     late = bool(buckets) and bucket < next(reversed(buckets))
     buckets[bucket] = amount
@@ -68,11 +67,12 @@ def add(window: Window, bucket: int, amount: float) -> None:
         window.buckets = dict(sorted(buckets.items()))
 
 
-def expire(window: Window, oldest: int) -> None:
-    """Forget the buckets before `oldest`."""
+def total_since(window: Window, oldest: int) -> float:
+    """The sum of the window's buckets, after forgetting those before `oldest`."""
     buckets = window.buckets
     while buckets and (first := next(iter(buckets))) < oldest:
         window.total -= buckets.pop(first)
+    return window.total
 
 
 def see_items(items: Items, seen: Iterable[tuple[str, int]], start: int) -> int:

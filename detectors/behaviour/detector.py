@@ -18,11 +18,11 @@ from detectors.behaviour.counters import (
     Told,
     Window,
     add,
-    expire,
     items_since,
     roll,
     see_items,
     strength_of,
+    total_since,
 )
 from detectors.behaviour.folding import SEPARATOR, Folding, grouped
 from detectors.behaviour.forest_hours import ForestHours
@@ -204,11 +204,8 @@ class Behaviour:
                 readings = _distinct(series, stream, counted, now, anyway=anyway)
             else:
                 readings = _amounts(series, stream, counted, now)
-            for meter, actual in readings:
-                window = series.windows.get(meter.reading)
-                if window is None:
-                    window = series.windows[meter.reading] = Window(day)
-                elif window.day < day:
+            for meter, window, actual in readings:
+                if window.day < day:
                     roll(window, day)
                 window.top = max(window.top, actual)
                 if actual >= meter.counter.min:
@@ -443,7 +440,7 @@ def _counted_facts(step: Step, subject: Subject, stream: Stream, chosen: Mapping
 
 def _distinct(
     series: Series, stream: Stream, facts: Sequence[Fact], now: int, *, anyway: bool
-) -> Sequence[tuple[Meter, float]]:
+) -> Sequence[tuple[Meter, Window, float]]:
     """Notes the items of a stream; answers the readings that may have risen, or all."""
     items = series.items.get(stream.name)
     if items is None:
@@ -452,35 +449,37 @@ def _distinct(
         items = series.items[stream.name] = Items()
     starts = stream.at(now)
     gained = see_items(items, [(fact.item, fact.minute) for fact in facts], stream.first)
-    if anyway:
-        return [(meter, items_since(items, start)) for meter, start in starts]
-    if gained >= stream.last:  # nearly always: all of them were there before
+    if gained >= stream.last and not anyway:  # nearly always: all of them were there before
         return ()
-    return [(meter, items_since(items, start)) for meter, start in starts if start > gained]
+    return [
+        (meter, _window(series, meter, now), items_since(items, start))
+        for meter, start in starts
+        if anyway or start > gained
+    ]
 
 
-def _amounts(series: Series, stream: Stream, facts: Sequence[Fact], now: int) -> list[tuple[Meter, float]]:
+def _amounts(series: Series, stream: Stream, facts: Sequence[Fact], now: int) -> Sequence[tuple[Meter, Window, float]]:
     """Adds the facts of a stream; answers all its readings."""
+    if not facts and stream.meters[0].reading not in series.windows:
+        return ()
+    counts = stream.measure == "count"
     amounts: dict[int, float] = {}  # minute -> sum; nearly always one
-    if stream.measure == "count":
-        for fact in facts:
-            amounts[fact.minute] = amounts.get(fact.minute, 0.0) + fact.count
-    else:
-        for fact in facts:
-            amounts[fact.minute] = amounts.get(fact.minute, 0.0) + fact.value
+    for fact in facts:
+        amounts[fact.minute] = amounts.get(fact.minute, 0.0) + (fact.count if counts else fact.value)
     readings = []
     for meter in stream.meters:
-        window = series.windows.get(meter.reading)
-        if window is None:
-            if not facts:
-                continue
-            window = series.windows[meter.reading] = Window(now // MINUTES_PER_DAY)
-        oldest = now // meter.minutes - meter.buckets + 1
+        window = _window(series, meter, now)
         for minute, amount in amounts.items():
             add(window, minute // meter.minutes, amount)
-        expire(window, oldest)
-        readings.append((meter, window.total))
+        readings.append((meter, window, total_since(window, meter.oldest(now))))
     return readings
+
+
+def _window(series: Series, meter: Meter, now: int) -> Window:
+    found = series.windows.get(meter.reading)
+    if found is None:
+        found = series.windows[meter.reading] = Window(now // MINUTES_PER_DAY)
+    return found
 
 
 def _count_of(series: Series, plan: Plan, reading: str, now: int) -> float:

@@ -58,7 +58,8 @@ class ForestHours:
                             items[fact.item] = 1
                 else:
                     state.values[number] += sum([f.count if measure == "count" else f.value for f in given])
-            state.evidence = state.evidence or earliest(given, 1)
+            if not state.evidence:
+                state.evidence = earliest(given, 1)
             state.entities = subject.entities
             table.put(subject.key, state, step.minute * 60.0)
 

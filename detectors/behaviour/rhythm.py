@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from bisect import bisect_left, bisect_right
 from statistics import median
 
 import msgspec
@@ -57,14 +58,15 @@ def regularity(held: Contacts, least: int) -> tuple[float, float, float]:
     times = held.times
     if len(times) < least:
         return 0.0, 0.0, 0.0
-    intervals = [b - a for a, b in itertools.pairwise(times) if b - a > 1.0]
-    if len(intervals) < least - 1:
+    intervals = sorted([b - a for a, b in itertools.pairwise(times) if b - a > 1.0])
+    count = len(intervals)
+    if count < least - 1:
         return 0.0, 0.0, 0.0
     middle = median(intervals)
-    least_gap = max(GAP_TIMES * middle, GAP_MIN_S)
-    gaps = min(GAPS_MAX, len([i for i in intervals if i > least_gap]))
-    steady = [i for i in intervals if abs(i - middle) <= NEAR * middle]
-    share = len(steady) / (len(intervals) - gaps)
+    near = NEAR * middle
+    steady = bisect_right(intervals, middle + near) - bisect_left(intervals, middle - near)
+    gaps = min(GAPS_MAX, count - bisect_right(intervals, max(GAP_TIMES * middle, GAP_MIN_S)))
+    share = steady / (count - gaps)
     share *= 1.0 - min(1.0, held.bursts / held.total)
     return share, middle, times[-1] - times[0]
 
