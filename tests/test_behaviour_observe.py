@@ -286,7 +286,22 @@ def test_every_day_keeps_its_highest_reading_as_if_all_windows_were_read_each_ti
                 actual = float(sum(a for _, a in within) if counter == "bytes" else len({i for i, _ in within}))
                 held = tops.setdefault(name, {})
                 held[window] = max(actual, held.get(window, 0.0))
-                assert series.windows[f"{counter}_{window}"].top == held[window], (name, window)
+                kept = series.windows[f"{counter}_{window}"]
+                assert (kept.top, kept.day) == (held[window], now // DAY), (name, window)
+
+
+def test_what_stays_above_its_peak_is_said_again_after_a_day_although_nothing_was_added() -> None:
+    behaviour, store = Behaviour.load(PROFILES), TenantStore("t")
+
+    def reach(minute: int, targets: int) -> bool:
+        at = START + minute
+        facts = [fact("network_spread", THIEF, f"10.2.0.{n}", at) for n in range(targets)]
+        return "network_spread/targets_24h" in {o.detector for o in behaviour.observe(store, at, facts)[0]}
+
+    assert reach(12 * 60, 20)
+    assert not reach(DAY + 5, 23), "a tenth above yesterday, but not 8 % above what was said"
+    assert not reach(DAY + 11 * 60, 23)
+    assert reach(DAY + 12 * 60, 1)
 
 
 def test_own_peak_of_earlier_days_counts_and_today_never() -> None:
