@@ -5,19 +5,18 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import msgspec
 import typer
 
 from shield import cli_behaviour, cli_tuning
 from shield.cli_rules import rules_app
+from shield.terminal import EXAMPLE, FAILURE, FINDINGS, OK, USAGE, AsJson, ConfigPath, fail, progress, say
 
-OK, FINDINGS, USAGE, FAILURE = 0, 1, 2, 3
 DEFAULT_CONFIG = Path("shield.yml")
 PARSE_LINES = 2_000  # read at once from a file; a pipe is answered line by line as it comes
 EXPLAINED_CHARS_MAX = 200  # of a line or of what a pattern took
-EXAMPLE = "\n\nExample: "
 
 app = typer.Typer(
     name="shield",
@@ -29,10 +28,8 @@ app = typer.Typer(
 app.add_typer(rules_app, name="rules")
 cli_tuning.add_to(rules_app)
 
-ConfigPath = Annotated[Path, typer.Argument(help="The configuration file.", metavar="CONFIG")]
 ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The configuration file.")]
 Worker = Annotated[str | None, typer.Option(help="Name of this worker, the same after a restart.")]
-AsJson = Annotated[bool, typer.Option("--json", help="JSON for scripts.")]
 _encode = msgspec.json.Encoder().encode
 
 
@@ -57,11 +54,6 @@ def main() -> None:
         sys.exit(OK)
     except OSError as error:
         fail(str(error), FAILURE)
-
-
-def fail(message: str, code: int) -> NoReturn:
-    sys.stderr.write(f"{message}\n")
-    sys.exit(code)
 
 
 @app.callback(invoke_without_command=True)
@@ -138,6 +130,10 @@ def train(config: ConfigPath, json: AsJson = False) -> None:
     typer.echo(f"learned from {summary['points']} points of {summary['days']} days, {len(summary['tenants'])} tenants")
     for tenant, threshold in summary["thresholds"].items():
         typer.echo(f"  {tenant if tenant != '*' else 'tenants without history'}: alerts open at risk {threshold}")
+    for one in summary["shifted"]:
+        typer.echo(
+            f"  {one['family']}: last week differs from before (PSI {one['index']}, {one['times']} times as many points a day)"
+        )
 
 
 # Files in, alerts out
@@ -175,10 +171,10 @@ def scan(
     raw, signals = roles.stages(msgspec.structs.replace(loaded, learn_until=None), future_s=float("inf"))
     signals.learn_until = until or 0.0
     for warning in signals.rules.warnings:
-        _err(f"warning: {warning}")
+        say(f"warning: {warning}")
     started = time.perf_counter()
     latest: dict[str, dict[str, Any]] = {}
-    with _sink_for(alerts) as write, _bar("scanning", sum(path.stat().st_size for _, path in files)) as advance:
+    with _sink_for(alerts) as write, progress("scanning", sum(path.stat().st_size for _, path in files)) as advance:
 
         def seen(kind: str, document: bytes) -> None:
             write(document)
@@ -207,7 +203,7 @@ def scan(
     if json:
         typer.echo(_encode(result).decode(), err=alerts == "-")
     else:
-        _err(_sentence(result))
+        say(_sentence(result))
     raise typer.Exit(FINDINGS if latest else OK)
 
 
@@ -234,9 +230,9 @@ def replay(
     except ValueError as error:
         fail(str(error), USAGE)
     part = known[0] if known else SourceConfig(tenant=tenant, source=source)
-    with _bar("replaying", sum(f.stat().st_size for f in files)) as advance:
+    with progress("replaying", sum(f.stat().st_size for f in files)) as advance:
         lines = Replay(loaded).run([(part, f) for f in files], factor, progress=advance)
-    _err(f"{lines} lines handed over as source {source} of {tenant}")
+    say(f"{lines} lines handed over as source {source} of {tenant}")
 
 
 @app.command(
@@ -255,7 +251,7 @@ def demo_logs(
     from shield.demo_logs import write
 
     truth = write(out, seed, lines, history_days, history_lines)
-    _err(f"{lines} lines in {out}; {len(truth)} planted attacks in {out / 'truth.jsonl'}")
+    say(f"{lines} lines in {out}; {len(truth)} planted attacks in {out / 'truth.jsonl'}")
 
 
 @app.command(
@@ -378,7 +374,7 @@ def alerts(
     for document in shown.values():
         _show(document)
     if not json and not follow:
-        _err(f"{len(shown)} alerts")
+        say(f"{len(shown)} alerts")
 
 
 @app.command(
@@ -440,9 +436,9 @@ def dead(
             for r in undelivered
         ]
         broker.commit(None, outbox, [])
-        _err(f"{len(lines)} lines and {len(undelivered)} alerts fed in again")
+        say(f"{len(lines)} lines and {len(undelivered)} alerts fed in again")
     elif not json:
-        _err(f"{len(found)} dead letters")
+        say(f"{len(found)} dead letters")
     raise typer.Exit(FINDINGS if found and not replay else OK)
 
 
@@ -474,7 +470,7 @@ def check(config: ConfigPath, json: AsJson = False) -> None:
                 faults.append(f"{config}: source {source.source}: there is no token file {token.token_file}")
     rules = signals.rules
     for warning in rules.warnings:
-        _err(f"warning: {warning}")
+        say(f"warning: {warning}")
     results = run_tests(rules)
     failed = [r for r in results if not r.passed]
     faults += [f"{r.path}: test `{r.name}` of `{r.title}`: {r.detail}" for r in failed]
@@ -487,7 +483,7 @@ def check(config: ConfigPath, json: AsJson = False) -> None:
     else:
         for fault in faults:
             typer.echo(fault)
-        _err(
+        say(
             f"{len(loaded.sources)} sources, {len(loaded.sinks)} sinks, {len(rules.rules)} rules, {len(results)} rule tests, {len(faults)} faults"
         )
     raise typer.Exit(FINDINGS if faults else OK)
@@ -556,10 +552,6 @@ def _sentence(result: dict[str, Any]) -> str:
     )
 
 
-def _err(text: str) -> None:
-    typer.echo(text, err=True)
-
-
 @contextmanager
 def _sink_for(target: str | None) -> Iterator[Any]:
     if target is None:
@@ -570,20 +562,3 @@ def _sink_for(target: str | None) -> Iterator[Any]:
     else:
         with Path(target).open("wb") as file:
             yield lambda doc: file.write(doc + b"\n")
-
-
-@contextmanager
-def _bar(title: str, total: int) -> Iterator[Any]:
-    """A progress bar with time left on a terminal; nothing elsewhere."""
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield lambda _: None
-        return
-    with Progress(
-        TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn(), console=console
-    ) as bar:
-        task = bar.add_task(title, total=total)
-        yield lambda amount: bar.advance(task, amount)

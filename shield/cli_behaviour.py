@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Any, cast
 import msgspec
 import typer
 
-from shield.terminal import EXAMPLE, FINDINGS, OK, USAGE, AsJson, fail, progress, say
+from shield.terminal import EXAMPLE, FINDINGS, OK, USAGE, AsJson, ConfigPath, fail, progress, say
 
 if TYPE_CHECKING:
     from connectors.inlet import SourceConfig
@@ -33,7 +33,6 @@ STYLES: dict[str, dict[str, Any]] = {
     "medium": {"fg": "yellow"},
 }
 
-ConfigPath = Annotated[Path, typer.Argument(help="The configuration file.", metavar="CONFIG")]
 OptionalConfig = Annotated[
     Path | None, typer.Option("--config", "-c", help="The configuration file, usually shield.yml.")
 ]

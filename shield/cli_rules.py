@@ -67,7 +67,7 @@ def loaded(
         paths,
         strict=False,
         cache=folder,
-        expansions=placeholders if isinstance(placeholders, Mapping) else _expansions(placeholders),
+        expansions=placeholders if isinstance(placeholders, Mapping) else expansions_of(placeholders),
     )
 
 
@@ -79,7 +79,7 @@ def _cache_home() -> Path | None:
     return Path(home) / ".cache" / "stadtschild" if home else None
 
 
-def _expansions(placeholders: Sequence[str] | None) -> dict[str, list[str]]:
+def expansions_of(placeholders: Sequence[str] | None) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for each in placeholders or ():
         name, equals, value = each.partition("=")
@@ -161,7 +161,7 @@ def match(
         fail(str(error), USAGE)
     except ValueError as error:
         fail(f"--logsource: {error}", USAGE)
-    rules = loaded(paths, cache, _expansions(placeholder))
+    rules = loaded(paths, cache, expansions_of(placeholder))
     for fault in rules.faults:
         say(f"refused: {fault}")
     if not rules.rules:
@@ -207,7 +207,7 @@ def lint(
 ) -> None:
     from detectors.sigma.review import review
 
-    rules = loaded(paths, cache, _expansions(placeholder))
+    rules = loaded(paths, cache, expansions_of(placeholder))
     faults = [(fault, "error") for fault in rules.faults]
     warnings = [(fault, "warning") for fault in sorted({*rules.warnings, *review(paths, rules.rules, rules.faults)})]
     for fault, severity in sorted(faults + warnings):
@@ -246,7 +246,7 @@ def explain(
     from detectors.sigma.explanation import explain as explained
     from shield.rule_matching import UNKNOWN
 
-    expansions = _expansions(placeholder)
+    expansions = expansions_of(placeholder)
     found = _rules_named(rule, rules, expansions, cache)
     events = _events_in(event, line, parser)
     matched = False
@@ -452,7 +452,7 @@ def stats(
     held = loaded(
         rules or (settings.rule_paths if settings else []),
         cache or (_folder(settings) if settings else None),
-        _expansions(placeholder) or (settings.placeholders if settings else None),
+        expansions_of(placeholder) or (settings.placeholders if settings else None),
     )
     for fault in held.faults:
         say(f"refused: {fault}")

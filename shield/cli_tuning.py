@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from shield.cli_rules import CacheFolder, Placeholders, loaded
-from shield.cli_rules import _expansions as expansions
+from shield.cli_rules import CacheFolder, Placeholders, expansions_of, loaded
 from shield.terminal import EXAMPLE, FINDINGS, OK, USAGE, AsJson, fail, progress, say, table
 
 if TYPE_CHECKING:
@@ -168,7 +167,7 @@ def tune(
     if not owner.strip() or not reason.strip():
         fail("--owner and --reason must say something", USAGE)
     paths = [Path(rule), *(rules or ())] if Path(rule).is_file() else (rules or [ROOT / "rules" / "sigma"])
-    chosen = _one(loaded(paths, cache, expansions(placeholder)), rule)
+    chosen = _one(loaded(paths, cache, expansions_of(placeholder)), rule)
     meets = rule_trials.asks(RuleSet([chosen]), chosen.id)
     try:
         judged_false = rule_trials.hits_in(false, meets, parser, time.time())
@@ -273,7 +272,7 @@ def _show_examples(one: "RuleChange") -> None:
 
 def _refusing(paths: list[Path], cache: Path | None, placeholders: list[str] | None) -> "RuleSet":
     """The good rules; the refused ones and all warnings are told."""
-    rules = loaded(paths, cache, expansions(placeholders))
+    rules = loaded(paths, cache, expansions_of(placeholders))
     for fault in rules.faults:
         say(f"refused: {fault}")
     for warning in rules.warnings:

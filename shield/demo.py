@@ -22,11 +22,12 @@ from standardwebhooks import Webhook
 
 from shield import config as configs
 from shield.broker import Broker, open_broker
-from shield.cli import FAILURE, FINDINGS, OK, line_of
+from shield.cli import line_of
 from shield.config import Config
 from shield.demo_logs import DAY, FILES, PARSERS, TENANT, Truth, write
 from shield.replay import Replay
 from shield.roles import run_train
+from shield.terminal import FAILURE, FINDINGS, OK
 
 HISTORY_DAYS, HISTORY_LINES = 14, 3_000
 WAIT_MAX_S = 60.0

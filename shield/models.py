@@ -7,11 +7,13 @@ import secrets
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import structlog
 
 from detectors.behaviour import ModelRefused, Models, fit
+from detectors.behaviour.drift import drifts
 from detectors.facts import Feature, Observation
 from shield.alerts import UPDATE_S, AlertBook
 from shield.broker import Broker, EmbeddedConfig, Out
@@ -65,6 +67,18 @@ def train(features: Iterable[Feature], config: Config, fingerprints: Mapping[str
     return models, thresholds(history, models, config)
 
 
+def shifted(history: Sequence[Feature]) -> list[dict[str, Any]]:
+    """Families whose last week differs from the weeks before: what was learned then may no longer fit."""
+    last = max((feature.day for feature in history), default=0) // 7
+    before = [feature for feature in history if feature.day // 7 < last]
+    recent = [feature for feature in history if feature.day // 7 == last]
+    return [
+        {"family": d.family, "index": round(d.index, 2), "times": round(d.times, 2)}
+        for d in drifts(before, recent)
+        if d.shifted
+    ]
+
+
 def thresholds(history: Sequence[Feature], models: Models, config: Config) -> Thresholds:
     """Per tenant the risk that would have opened `budget_per_day` alerts on the calibration days (days after warm-up).
 
@@ -89,7 +103,7 @@ def thresholds(history: Sequence[Feature], models: Models, config: Config) -> Th
         if feature.family.startswith(STAGED):
             continue
         profile = feature.detector.split("/", 1)[0] if "/" in feature.detector else ""  # a rule has none
-        rate = models.rate(feature.detector, feature.values, feature.group, profile)
+        rate = models.rate(feature.detector, feature.values, feature.group, profile, own=True)
         if risk_of(rate, 0) > 0:
             observed[feature.tenant].append(_observation(feature, rate))
     found: dict[str, float] = {}

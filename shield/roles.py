@@ -24,7 +24,7 @@ from shield.config import Config, instant, module_of
 from shield.detect import SIGNALS, Detect
 from shield.health import Health, HealthServer
 from shield.metrics import Metrics
-from shield.models import ModelShelf, learning_history, records, signing_key, train
+from shield.models import ModelShelf, learning_history, records, shifted, signing_key, train
 from shield.pending import group
 from shield.pipeline import RawStage, SignalStage
 from shield.reload import Reloader, marks
@@ -133,6 +133,7 @@ def run_train(config: Config) -> dict[str, Any]:
             "tenants": sorted({f.tenant for f in history}),
             "calibrated_detectors": len({f.detector for f in history}),
             "thresholds": {t: round(v, 2) for t, v in limits.risk.items()},
+            "shifted": shifted(history),
         }
 
 

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
@@ -10,6 +11,7 @@ import typer
 OK, FINDINGS, USAGE, FAILURE = 0, 1, 2, 3
 EXAMPLE = "\n\nExample: "
 
+ConfigPath = Annotated[Path, typer.Argument(help="The configuration file.", metavar="CONFIG")]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON for scripts.")]
 
 

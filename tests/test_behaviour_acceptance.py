@@ -46,12 +46,6 @@ RAW: Partition = ("raw", 0)
 
 Line = tuple[float, str, str]  # time, source, text
 
-OVER_BUDGET = pytest.mark.xfail(
-    reason="thresholds come from rates of points that are in the calibration themselves, live ones are not: about three "
-    "times the budget"
-)
-
-
 class Learned(msgspec.Struct, frozen=True):
     """A town after its learning days: what can be loaded again and again."""
 
@@ -447,13 +441,14 @@ def test_more_never_lowers_the_risk(learned: Learned, kind: str, steps: dict[int
 # --- 4. noise -----------------------------------------------------------------------------------------------------
 
 
-@OVER_BUDGET
 def test_noise_that_is_always_there_stays_within_the_budget(noisy: Learned) -> None:
     run = replay(noisy, [line for day in range(LIVE_DAYS) for line in noisy.day(day, 2)])
     assert 0 < len(opened_since(run, noisy.at(0, 0))) <= 1.5 * BUDGET * LIVE_DAYS
 
 
-@OVER_BUDGET
+@pytest.mark.xfail(
+    reason="first-seen news is rated rarer than it is, so days without any attack open more alerts than the budget"
+)
 def test_days_without_attack_stay_within_the_budget(learned: Learned, quiet: Run) -> None:
     assert len(opened_since(quiet, learned.at(0, 0))) <= 1.5 * BUDGET * LIVE_DAYS
 

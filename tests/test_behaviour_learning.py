@@ -28,6 +28,14 @@ def test_from_four_key_days_on_the_rate_is_their_number_by_tenant_days() -> None
     assert rate_of(points, 10.0, (1.0, 0.1)) == pytest.approx(1.5), "in every component at once"
 
 
+def test_a_point_of_the_history_does_not_speak_for_itself() -> None:
+    points = points_of([(2.0, 2.0)] * 6 + [(9.0, 9.0)])
+    assert rate_of(points, 10.0, (2.0, 2.0), own=True) == pytest.approx(0.6), "the other five and the larger one"
+    assert rate_of(points, 10.0, (9.0, 9.0), own=True) < rate_of(points, 10.0, (9.0, 9.0))
+    assert rate_of(points, 10.0, (3.0, 3.0), own=True) == rate_of(points, 10.0, (3.0, 3.0)), "no point of it"
+    assert rate_of(points_of([(9.0,)]), 10.0, (9.0,), own=True) == pytest.approx(0.01), "as if it had never been"
+
+
 def test_below_four_an_exponential_tail_and_never_half_the_count() -> None:
     values = [(v,) for v in np.linspace(0.1, 1.0, 100).tolist()]
     points, days = points_of(values), 20.0

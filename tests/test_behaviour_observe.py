@@ -109,7 +109,7 @@ def test_a_slow_exfiltration_is_found_and_the_same_day_without_it_is_silent(town
     assert last.reasons[0].window_s == 86_400.0
     assert isinstance(last.reasons[0].actual, float)
     assert isinstance(last.reasons[0].typical, float)
-    assert last.reasons[0].actual > 400 * MB > 40 * MB > last.reasons[0].typical > 15 * MB
+    assert last.reasons[0].actual > 500 * MB > 40 * MB > last.reasons[0].typical > 15 * MB
     assert last.item == OUTSIDE
     assert last.group == "client"
     assert last.evidence

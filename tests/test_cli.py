@@ -11,7 +11,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from shield.broker import EmbeddedConfig, Out, open_broker
-from shield.cli import FAILURE, FINDINGS, OK, USAGE, app, main
+from shield.cli import app, main
+from shield.terminal import FAILURE, FINDINGS, OK, USAGE
 
 ROOT = Path(__file__).parent.parent
 SHADOW = (

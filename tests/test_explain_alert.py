@@ -11,10 +11,11 @@ import pytest
 
 from detectors.behaviour.inventory import Classes, Inventory, Network
 from shield.broker import EmbeddedConfig, Out, open_broker
-from shield.cli import FINDINGS, OK, USAGE, main
+from shield.cli import main
 from shield.config import ROOT, Config
 from shield.explanation import attack_names, explained, risk_without, told
 from shield.risk import STEP_DOWN
+from shield.terminal import FINDINGS, OK, USAGE
 
 PARTS = (2.6, 2.0, 1.2)  # risks of three families
 RISK = sum(part * STEP_DOWN**i for i, part in enumerate(PARTS))

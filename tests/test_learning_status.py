@@ -14,10 +14,11 @@ from detectors.behaviour import Learning, Models, Profile, fit
 from detectors.behaviour.profiles import load_profiles
 from detectors.facts import Feature
 from shield.broker import EmbeddedConfig, Out, open_broker
-from shield.cli import OK, main
+from shield.cli import main
 from shield.config import ROOT, Alerting, Config
 from shield.learning import RULES, Learned, last_findings, learned, newest_points, previews
 from shield.models import records, signing_key, thresholds
+from shield.terminal import OK
 
 FIRST = 20_600  # a day
 PROFILE = "outbound_volume"

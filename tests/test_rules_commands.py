@@ -21,12 +21,13 @@ from detectors.sigma.measured import Measured
 from shield import config as configs
 from shield import verdicts
 from shield.broker import EmbeddedConfig, Out, open_broker
-from shield.cli import FINDINGS, OK, USAGE, app, main
+from shield.cli import app, main
 from shield.keyed import TenantStore
 from shield.models import signing_key
 from shield.rule_coverage import COVERED, NEVER, NO_FIELD, NO_SOURCE, PERHAPS, PLATFORM, coverage, deliveries, kept
 from shield.rule_matching import Forms, LogSource, Matcher, flat, log_source
 from shield.rule_stats import dispositions
+from shield.terminal import FINDINGS, OK, USAGE
 
 ROOT = Path(__file__).parent.parent
 SIGMA = ROOT.parent / "shared" / "data" / "sigma"

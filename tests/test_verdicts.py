@@ -10,8 +10,9 @@ import msgspec
 import pytest
 
 from shield.broker import EmbeddedConfig, Out, Record, open_broker
-from shield.cli import FINDINGS, OK, USAGE, main
+from shield.cli import main
 from shield.risk import STEP_DOWN
+from shield.terminal import FINDINGS, OK, USAGE
 from shield.verdicts import (
     DAY_S,
     ExceptionRecord,

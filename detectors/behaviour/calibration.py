@@ -25,8 +25,9 @@ def points_of(strengths: Iterable[tuple[float, ...]]) -> Points:
     return np.ascontiguousarray(points)
 
 
-def rate_of(points: Points, tenant_days: float, strength: tuple[float, ...]) -> float:
-    """λ per tenant and day of a strength (components positive).
+def rate_of(points: Points, tenant_days: float, strength: tuple[float, ...], *, own: bool = False) -> float:
+    """λ per tenant and day of a strength (components positive); `own` says that it is one of the points itself, which
+    then does not speak for its own frequency.
 
     For each key-day m is the least ratio of its components to those of the strength; m >= 1 means at least as strong in
     every component. From four such key-days on λ is their number by tenant-days; below that an exponential tail through
@@ -35,6 +36,10 @@ def rate_of(points: Points, tenant_days: float, strength: tuple[float, ...]) -> 
     if points.size == 0 or points.shape[1] != len(strength):
         return max(RATE_MIN, NEVER_SEEN / tenant_days)
     m = np.min(points / np.maximum(np.asarray(strength), 1e-9), axis=1)
+    if own and (same := np.flatnonzero(m == 1.0)).size:
+        m = np.delete(m, same[0])
+        if not m.size:
+            return max(RATE_MIN, NEVER_SEEN / tenant_days)
     seen = int(np.count_nonzero(m >= 1.0))
     if seen >= COUNTED_MIN:
         return max(RATE_MIN, seen / tenant_days)

@@ -26,7 +26,7 @@ from detectors.behaviour.counters import (
 )
 from detectors.behaviour.folding import SEPARATOR, Folding, grouped
 from detectors.behaviour.forest_hours import ForestHours
-from detectors.behaviour.inventory import Classes, Inventory
+from detectors.behaviour.inventory import Classes, Inventory, Moment
 from detectors.behaviour.links import Links
 from detectors.behaviour.models import ANY, Learning, Models
 from detectors.behaviour.profiles import WINDOWS, AfterFailures, Profile, load_profiles
@@ -562,11 +562,10 @@ def _called(subject: Subject, share: float, every_s: float, duration_s: float, o
     return Words(where, reasons, config.sentence, numbers)
 
 
-def _at_hour(subject: Subject, clock: rhythm.Clock, moment: object, distance: float) -> Words:
+def _at_hour(subject: Subject, clock: rhythm.Clock, moment: Moment, distance: float) -> Words:
     config = subject.plan.profile.unusual_hour
     assert config is not None
-    hour = int(moment.hour)  # type: ignore[attr-defined]
-    kind = str(moment.type)  # type: ignore[attr-defined]
+    hour, kind = moment.hour, moment.type
     usual = [h for h, n in enumerate(clock.hours.get(kind, [])) if n > (h == hour)]
     span = f"{usual[0]}-{usual[-1] + 1} h" if usual else "-"
     german = f"{usual[0]}-{usual[-1] + 1} Uhr" if usual else "nie"

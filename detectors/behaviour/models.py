@@ -75,8 +75,12 @@ class Models(msgspec.Struct, frozen=True, eq=False):
     def ready(self, profile: str = "") -> bool:
         return self.span(profile).longest >= self.learning.calibration_days
 
-    def rate(self, detector: str, strength: tuple[float, ...], group: str = ANY, profile: str = "") -> float | None:
-        """λ, or None while too few days were seen. For a rule's hit: `rate(rule_id, (1.0,))`."""
+    def rate(
+        self, detector: str, strength: tuple[float, ...], group: str = ANY, profile: str = "", *, own: bool = False
+    ) -> float | None:
+        """λ, or None while too few days were seen. For a rule's hit: `rate(rule_id, (1.0,))`; `own` for a point that these
+        models were learned from.
+        """
         if not self.ready(profile):
             return None
         days = self.span(profile).tenant_days
@@ -85,7 +89,7 @@ class Models(msgspec.Struct, frozen=True, eq=False):
             points = self.points.get((detector, ANY))
         if points is None:
             return max(RATE_MIN, NEVER_SEEN / days)
-        return rate_of(points, days, strength)
+        return rate_of(points, days, strength, own=own)
 
     def encode(self, key: bytes) -> bytes:
         body = _packer.encode(

@@ -14,6 +14,7 @@ from detectors.behaviour.tables import IDLE_S, PROFILES_MAX, Days, Held, Tables
 from detectors.facts import EVIDENCE_MAX, Entity, Fact, Feature, Observation, Reason, Store, Table
 
 NUMBERS = ("actual", "typical", "window", "keys", "share", "days", "details")  # that sentences may name
+FINE = 10.0  # parts of a counter's minimum that are told apart
 
 
 class Meter(msgspec.Struct, frozen=True):
@@ -28,8 +29,8 @@ class Meter(msgspec.Struct, frozen=True):
 
     @property
     def unit(self) -> float:
-        """Of the logarithm: differences of bytes far below the minimum say nothing."""
-        return self.counter.min if self.counter.unit == "bytes" else 1.0
+        """Of the logarithm: bytes far below the minimum say nothing, and whole bytes would flatten what is above it."""
+        return self.counter.min / FINE if self.counter.unit == "bytes" else 1.0
 
     def oldest(self, minute: int) -> int:
         """The first bucket of the window that ends with this minute."""
