@@ -46,6 +46,7 @@ RAW: Partition = ("raw", 0)
 
 Line = tuple[float, str, str]  # time, source, text
 
+
 class Learned(msgspec.Struct, frozen=True):
     """A town after its learning days: what can be loaded again and again."""
 
