@@ -53,8 +53,16 @@ END_S = 500.0  # a run that has not ended by then has lost something
 UNREADABLE = ("no format that anybody knows", '{"broken": ', "\x00\x01\x02")
 KEY = {"SHIELD_MODELS_KEY": "of the tests"}
 
+RULES = Path(__file__).parents[1] / "rules"
+# Window counters and pairs first seen: what any other profile keeps is
+# committed the same way, and the whole catalogue makes a run four times as long.
+PROFILES = ("outbound_volume.yml", "logon_failures.yml", "host_process.yml")
+
 CONFIG = """\
 broker: {broker}
+bundled_rules: false
+rules: [{rules}/sigma]
+profiles: [{profiles}]
 silent_after_s: 1000000000   # the arrival, which no two runs share, decides nothing
 batch: {{lines_max: {batch}}}  # small, so that many commits can be hit
 sources:
@@ -163,7 +171,9 @@ def configured(folder: Path, logs: Path, broker: str, tenants: Sequence[str], ba
     size = sum((logs / f"{tenant}.log").stat().st_size for tenant in tenants)
     chunk = max(4_096, size // len(tenants) // 200)  # some hundred hand-overs per file
     sources = "\n".join(SOURCE.format(tenant=tenant, path=logs / f"{tenant}.log", chunk=chunk) for tenant in tenants)
-    path.write_text(CONFIG.format(broker=broker, batch=batch, sources=sources, folder=folder))
+    profiles = ", ".join(str(RULES / "profiles" / name) for name in PROFILES)
+    text = CONFIG.format(broker=broker, batch=batch, sources=sources, folder=folder, rules=RULES, profiles=profiles)
+    path.write_text(text)
     return path
 
 
