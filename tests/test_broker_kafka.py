@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from threading import Event
 from uuid import uuid4
 
 import msgspec
@@ -14,6 +15,8 @@ from kafka_server import KafkaServer
 from test_broker_contract import Bus, Worker, check_exactly_once, outs, poll_until_records, until
 
 from shield.broker import BrokerConfig, BrokerDown, Change, KafkaConfig, Limits, Out, partition_of
+from shield.broker import kafka as broker_kafka
+from shield.broker.kafka import KafkaBroker, within
 
 pytestmark = pytest.mark.kafka
 
@@ -188,3 +191,48 @@ def test_a_broker_killed_under_way_loses_and_doubles_nothing_and_all_gone_is_dow
 
 
 never: Callable[[], bool] = bool
+
+
+class Deaf:
+    """A producer whose next `send_offsets_to_transaction` never comes back, as librdkafka's does now and then."""
+
+    def __init__(self, producer: Producer) -> None:
+        self._producer = producer
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._producer, name)
+
+    def send_offsets_to_transaction(self, *_: object) -> None:
+        Event().wait()
+
+
+def test_a_call_that_never_comes_back_is_given_up(
+    kafka: KafkaServer, open_bus: Callable[[KafkaConfig], Bus], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(broker_kafka, "OVERTIME_S", 0.5)
+    bus = open_bus(config_for(kafka, request_timeout_s=5.0))
+    bus.write(outs(100))
+    broker = bus.open("d-0", "detect", ["raw"])
+    assert isinstance(broker, KafkaBroker)
+    worker = Worker(broker)
+    until(lambda: len(worker.poll().records) > 0, lambda: None)
+    broker._transactions = Deaf(broker._producer())  # type: ignore[assignment]
+    with pytest.raises(BrokerDown, match="no answer"):
+        worker.commit()
+    worker.counts.clear()
+    seen = 0
+
+    def step() -> None:
+        nonlocal seen
+        seen += worker.step()
+
+    until(lambda: seen >= 100, step)
+    check_exactly_once(bus, 100)
+
+
+def test_a_bounded_call_answers_and_fails_as_itself() -> None:
+    called: list[int] = []
+    within(5.0, lambda: called.append(1))
+    assert called == [1]
+    with pytest.raises(ZeroDivisionError):
+        within(5.0, lambda: 1 // 0)

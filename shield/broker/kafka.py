@@ -1,12 +1,15 @@
 """The broker on Apache Kafka: every commit is one transaction of outputs, state changelog and offsets."""
 
 import logging
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from itertools import chain
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any, NoReturn, TypeVar, cast
 
 from confluent_kafka import (
@@ -38,6 +41,7 @@ from shield.broker import (
 T = TypeVar("T")
 
 ABORT_S = 5.0
+OVERTIME_S = 2.0  # beyond its own timeout, for a call of the client to come back
 LEAVE_S = 5.0  # to hand back partitions when closing
 PULL_S = 0.05  # of one look while a batch is being filled
 RETRY_S = 0.1
@@ -251,7 +255,8 @@ class KafkaBroker:
                 # Which generation of the group this is; a worker that lost its partitions in the meantime is refused.
                 group = self._consumer.consumer_group_metadata()
                 positions = [TopicPartition(self._physical(t), p, offset) for (t, p), offset in offsets.items()]
-                self._ask(lambda: producer.send_offsets_to_transaction(positions, group, timeout_s))
+                send = partial(producer.send_offsets_to_transaction, positions, group, timeout_s)
+                self._ask(partial(within, timeout_s + OVERTIME_S, send))
             self._ask(lambda: producer.commit_transaction(timeout_s))
         except BaseException as error:
             if producer is not None:
@@ -715,6 +720,32 @@ def _headers(message: Message) -> dict[str, str]:
 
 def _bytes(value: str | bytes | None) -> bytes:
     return value.encode() if isinstance(value, str) else value or b""
+
+
+def within(seconds: float, call: Callable[[], object]) -> None:
+    """Call, for so long at most; then BrokerDown.
+
+    librdkafka does not heed the timeout of `send_offsets_to_transaction` where the connection to the group's coordinator
+    is lost at the wrong moment (its issue 5456): it waits for ever. The call that does so keeps its thread and its
+    producer until the process ends; the next producer's start ends its transaction.
+    """
+    outcome: SimpleQueue[BaseException | None] = SimpleQueue()
+
+    def run() -> None:
+        try:
+            call()
+        except BaseException as error:  # noqa: BLE001 - handed to the caller
+            outcome.put(error)
+        else:
+            outcome.put(None)
+
+    threading.Thread(target=run, name="kafka call", daemon=True).start()
+    try:
+        error = outcome.get(timeout=seconds)
+    except Empty:
+        raise BrokerDown(f"Kafka's client gave no answer for {seconds:.0f} s") from None
+    if error is not None:
+        raise error
 
 
 def _raise(error: KafkaException) -> NoReturn:
