@@ -78,7 +78,7 @@ class KafkaServer:
     def __init__(self, nodes: int = 1, *, heap_mb: int = 0, extra: dict[str, str] | None = None) -> None:
         self.nodes = nodes
         self._jars = jars()
-        self._heap_mb = heap_mb or (512 if nodes == 1 else 384)
+        self._heap_mb = heap_mb or (768 if nodes == 1 else 640)
         self._extra = extra or {}
         self._ports = [free_port() for _ in range(nodes)]
         self._controller_ports = [free_port() for _ in range(nodes)]
@@ -195,6 +195,7 @@ class KafkaServer:
             "broker.session.timeout.ms": "4000",
             "broker.heartbeat.interval.ms": "1000",
             "transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000",
+            "log.cleaner.dedupe.buffer.size": str(16 << 20),  # the default takes a third of this heap
             "share.coordinator.state.topic.replication.factor": copies,
             "share.coordinator.state.topic.min.isr": "1",
         }

@@ -1,5 +1,7 @@
 """What only Apache Kafka can show: foreign topics, topic settings, open transactions, brokers that die."""
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -12,7 +14,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource  # type: ignore[attr-defined]  # re-exported by its package
 from confluent_kafka.cimpl import NewTopic
 from kafka_server import KafkaServer
-from test_broker_contract import Bus, Worker, check_exactly_once, outs, poll_until_records, until
+from test_broker_contract import QUICK, Bus, Worker, check_exactly_once, outs, poll_until_records, until
 
 from shield.broker import BrokerConfig, BrokerDown, Change, KafkaConfig, Limits, Out, partition_of
 from shield.broker import kafka as broker_kafka
@@ -236,3 +238,47 @@ def test_a_bounded_call_answers_and_fails_as_itself() -> None:
     assert called == [1]
     with pytest.raises(ZeroDivisionError):
         within(5.0, lambda: 1 // 0)
+
+
+DIES_ON_REVOKE = """
+import os, signal, sys
+from confluent_kafka import Consumer
+servers, group, member, *topics = sys.argv[1:]
+consumer = Consumer({
+    "bootstrap.servers": servers, "group.id": group, "group.instance.id": member, "session.timeout.ms": 30000,
+    "partition.assignment.strategy": "cooperative-sticky", "enable.auto.commit": False,
+})
+consumer.subscribe(
+    topics,
+    on_assign=lambda _, partitions: print(len(partitions), flush=True),
+    on_revoke=lambda *_: os.kill(os.getpid(), signal.SIGKILL),
+)
+while True:
+    consumer.poll(0.1)
+"""
+
+
+def test_partitions_that_a_dead_worker_gave_up_get_an_owner(
+    kafka: KafkaServer, open_bus: Callable[[KafkaConfig], Bus]
+) -> None:
+    config = config_for(kafka, session_timeout_s=30.0)
+    bus = open_bus(config)
+    bus.write([*outs(20), Out("signals", b"k", b"v", 1.0)])
+    names = [f"{config.prefix}.raw", f"{config.prefix}.signals"]
+    arguments = [kafka.bootstrap, f"{config.prefix}.detect", "d-0", *names]
+    with subprocess.Popen([sys.executable, "-c", DIES_ON_REVOKE, *arguments], stdout=subprocess.PIPE) as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == b"8\n"
+        workers = [bus.open("d-1", "detect", ["raw", "signals"])]
+        until(lambda: first.poll() is not None, lambda: workers[0].poll(QUICK))
+    workers.append(bus.open("d-0", "detect", ["raw", "signals"]))
+    owned: dict[int, set[tuple[str, int]]] = {0: set(), 1: set()}
+
+    def step() -> None:
+        for number, worker in enumerate(workers):
+            batch = worker.poll(QUICK)
+            owned[number] = (owned[number] - set(batch.lost)) | set(batch.gained)
+
+    everything = {(topic, p) for topic in ("raw", "signals") for p in range(4)}
+    until(lambda: owned[0] | owned[1] == everything, step)
+    assert not owned[0] & owned[1]

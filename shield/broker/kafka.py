@@ -14,6 +14,7 @@ from typing import Any, NoReturn, TypeVar, cast
 
 from confluent_kafka import (
     Consumer,
+    ConsumerGroupState,
     KafkaError,
     KafkaException,
     Message,
@@ -109,6 +110,7 @@ class KafkaBroker:
         self._message_lines = self._message_bytes = 1.0  # of a recent message, to pull no more than a batch takes
         self._assigned: set[Partition] = set()
         self._joined = False
+        self._verified = False  # that every partition has an owner, since this worker joined
         self._gained: set[Partition] = set()
         self._reported: set[Partition] = set()  # what the caller knows as its own
         self._position: dict[Partition, int] = {}  # behind the last record given out
@@ -157,6 +159,8 @@ class KafkaBroker:
         if not records:
             self._check_connection()
             self._pass_markers()
+        if self._joined and not self._verified:
+            self._verify_owners()
         return Batch(records, gained, lost, caught_up)
 
     def restore(self, partition: Partition) -> dict[bytes, bytes]:
@@ -278,13 +282,8 @@ class KafkaBroker:
             self._transactions = None
         if consumer is None:
             return
-        # A static member does not leave by closing; unsubscribing first makes it.
         with suppress(KafkaException, RuntimeError):
-            consumer.unsubscribe()
-            deadline = time.monotonic() + LEAVE_S
-            while consumer.assignment() and time.monotonic() < deadline:
-                consumer.consume(1, 0.05)
-            consumer.consume(1, 0.05)
+            _leave(consumer)
         consumer.close()
         self._assigned.clear()
         self._pending.clear()
@@ -310,13 +309,42 @@ class KafkaBroker:
             },
             logger=_log,
         )
+        self._join(consumer)
+        return consumer
+
+    def _join(self, consumer: Consumer) -> None:
         consumer.subscribe(
             [self._physical(topic) for topic in self._topics],
             on_assign=self._on_assign,
             on_revoke=self._on_revoke,
             on_lost=self._on_revoke,
         )
-        return consumer
+
+    def _verify_owners(self) -> None:
+        """Once after joining: where a partition of our topics has no owner, leave the group and join again.
+
+        Partitions move in two steps: the old owner gives them up, and when it says so by joining again the new one gets
+        them. A static member that dies between the two and comes back is handed what it had, without a rebalance: what it
+        gave up belongs to nobody, until the next one.
+        """
+        name = f"{self._config.prefix}.{self._group}"
+        try:
+            timeout_s = max(1.0, self._config.request_timeout_s / 10)
+            asked = self._admin.describe_consumer_groups([name], request_timeout=timeout_s)
+            group = asked[name].result()
+        except KafkaException:
+            return  # asked again at the next poll
+        if group.state != ConsumerGroupState.STABLE:
+            return
+        self._verified = True
+        owned = {(t.topic, t.partition) for m in group.members if m.assignment for t in m.assignment.topic_partitions}
+        names = [self._physical(topic) for topic in self._topics]
+        unowned = {(name, p) for name in names for p in range(self._partitions[name])} - owned
+        if unowned and self._consumer is not None:
+            _log.warning("partitions without an owner, joining again: %s", sorted(unowned))
+            _leave(self._consumer)
+            self._joined = self._verified = False
+            self._join(self._consumer)
 
     def _on_assign(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._joined = True
@@ -709,6 +737,15 @@ class KafkaBroker:
 
     def _keys(self, partitions: Iterable[TopicPartition]) -> list[Partition]:
         return [(self._logical.get(t.topic, t.topic), t.partition) for t in partitions]
+
+
+def _leave(consumer: Consumer) -> None:
+    """A static member does not leave by closing; unsubscribing makes it."""
+    consumer.unsubscribe()
+    deadline = time.monotonic() + LEAVE_S
+    while consumer.assignment() and time.monotonic() < deadline:
+        consumer.consume(1, PULL_S)
+    consumer.consume(1, PULL_S)
 
 
 def _headers(message: Message) -> dict[str, str]:
