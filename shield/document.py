@@ -178,7 +178,7 @@ def _reason(alert: OpenAlert, rules: Mapping[str, Rule], language: str) -> str:
     others = len(alert.findings) - 1 + alert.more_findings
     if ranked[0].rate is not None:
         words = rate_in_words(ranked[0].rate, language)
-        text += f" (so auffällig {words})" if language == "de" else f" (this unusual {words})"
+        text = text.removesuffix(".") + (f" (zu erwarten {words})" if language == "de" else f" (expected {words})")
     if others:
         text += (
             f"; dazu {others} weitere Beobachtung{'en' if others > 1 else ''}"
