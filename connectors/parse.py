@@ -142,6 +142,9 @@ class Reader:
             self.candidates = [load_parser(parser)]
         self._last = self.candidates[0]
         self._known: dict[tuple[object, ...], _Known] = {}
+        self._daemons: frozenset[str] = frozenset().union(*(getattr(m, "DAEMONS", ()) for m in self.candidates))
+        self._appliance: ParserModule | None = None  # the device that all lines so far came from, if it is one
+        self._relay = False  # lines of different systems: what is no appliance's own may be anybody's
         self._join = join
         self._starts = re2.compile(starts) if starts else None
 
@@ -240,6 +243,7 @@ class Reader:
 
         The last that did goes first, unless it is a general format, which would also read the lines of the telling ones.
         Lines that look alike go to the parser that read the like of them before; now and then all are asked anew.
+        An appliance's parser takes the lines of the daemons in it, too, as long as its source sends nothing else.
         """
         reason = "no parser recognises this line"
         tried = None
@@ -256,27 +260,40 @@ class Reader:
         if known is not None:
             known.uses += 1
             if known.uses % ASKED_ANEW and known.module is not tried and known.module.sniff(text):
+                reader = known.module if self._relay else self._reader_of(known.module)
                 try:
-                    if found := known.module.parse(text, origin):
-                        self._last = known.module
+                    if found := reader.parse(text, origin):
+                        self._last = reader
                         return found
                 except ParseError:
                     pass  # others may know better
         for module in self.candidates:
             if module is tried or not module.sniff(text):
                 continue
+            reader = module if self._relay else self._reader_of(module)
             try:
-                found = module.parse(text, origin)
+                found = reader.parse(text, origin)
             except ParseError as error:
                 reason = str(error)
                 continue
             if found:
-                self._last = module
+                self._last = reader
                 if len(self._known) >= LOOKS_MAX:
                     self._known.clear()
                 self._known[look] = _Known(module)
                 return found
         raise ParseError(reason)
+
+    def _reader_of(self, module: ParserModule) -> ParserModule:
+        """Who reads a line that a parser knows by sight: the appliance that all lines so far came from, or that parser."""
+        if hasattr(module, "DAEMONS"):
+            self._relay = self._appliance not in {None, module}
+            self._appliance = None if self._relay else module
+        elif module.NAME in self._daemons:
+            return self._appliance or module
+        elif module.NAME not in GENERAL:
+            self._appliance, self._relay = None, True
+        return module
 
 
 class _Known(msgspec.Struct):

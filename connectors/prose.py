@@ -5,12 +5,14 @@ For lines that no parser of their own reads. It takes only what stands in a usua
 """
 
 import re
+from collections.abc import Iterator
 from itertools import islice
 from typing import NamedTuple
 
 import msgspec
 
 from connectors.clock import MONTHS, from_iso
+from connectors.envelope import YEAR_MAX, YEAR_MIN
 from connectors.events import Event, Origin
 from connectors.values import address_of, is_address, url_path, whole_number
 
@@ -37,38 +39,50 @@ _WHEN = re.compile(
 _GO = re.compile(r"(?P<level>[IWEF])(?P<month>\d\d)(?P<day>\d\d) (?P<time>\d\d:\d\d:\d\d(?:\.\d{1,9})?)")
 _DATE = re.compile(r"(\d+)\D(\d+)\D(\d+)")
 _WORDS_OF_DATE = re.compile(r"[A-Za-z]+|\d+")
-_LEVEL = re.compile(
-    r"\b(TRACE|DEBUG|INFO|INFORMATION|NOTICE|WARN|WARNING|ERR|ERROR|CRIT|CRITICAL|ALERT|FATAL|EMERG)\b", re.IGNORECASE
-)
+_LEVEL = re.compile(r"(?:TRACE|DEBUG|INFO|INFORMATION|NOTICE|WARN|WARNING|ERR|ERROR|CRIT|CRITICAL|ALERT|FATAL|EMERG)\b")
+LEVEL_CHARS_MAX = 80  # at the beginning of a message, within which it states its level
 
 # Telling words, in English and German, of a text in small letters; without any of them it is not looked at further.
+# A pattern that begins with letters is searched for several times faster than one that begins with a word's edge, so the
+# edge is looked back for.
 _LOGON_HINT = re.compile(
-    r"auth|log(?:ged)?[ -]?(?:in|on|out|off)|sign(?:ed)?[ -]in|passwor[dt]|credential|anmeld|(?:find|retrieve|such|unknown|invalid) user|"
-    r"invalid (?:\w{1,16} )?token|token is invalid|\bminiserv\b"
+    r"auth|log(?:ged)?[ -]?(?:in|on|out|off)|sign(?:ed)?[ -]in|passwor[dt]|credential|anmeld"
+    r"|find user|retrieve user|such user|unknown user|invalid (?:user|(?:\w{1,16} )?token)|token is invalid"
+    r"|miniserv(?<!\wminiserv)\b"
 )
 _WEB_HINT = re.compile(r"(?:GET|POST|PUT|HEAD|DELETE|OPTIONS|PATCH|PROPFIND)[\" ]")
-_ENDED = re.compile(r"\blog(?:ged)?[ -]?(?:out|off)\b|\bsign(?:ed)?[ -]?out\b|\babgemeldet\b")
+_ENDED = re.compile(
+    r"log(?<!\wlog)(?:ged)?[ -]?(?:out|off)\b|sign(?<!\wsign)(?:ed)?[ -]?out\b|abgemeldet(?<!\wabgemeldet)\b"
+)
 _BROKEN = re.compile(
-    r"fail|invalid|incorrect|unsuccess|denied|wrong|\bbad\b|reject|refus|unauthori[sz]ed|not authori[sz]ed|"
+    r"fail|invalid|incorrect|unsuccess|denied|wrong|bad(?<!\wbad)\b|reject|refus|unauthori[sz]ed|not authori[sz]ed|"
     r"not found|could not|can(?:no|')t\b|error|unknown user|no such user|not allowed|blocked|rate.?limited|fehl|ung\u00fcltig|falsch"
 )
 _WORKED = re.compile(
-    r"succe|accepted|\bgranted\b|\blog(?:ged)?[ -]?[io]n(?:to)?\b|\bsigned[ -]?in\b|\bauthenticated\b|erfolgreich|\bangemeldet\b"
+    r"succe|accepted|granted(?<!\wgranted)\b|log(?<!\wlog)(?:ged)?[ -]?[io]n(?:to)?\b|signed(?<!\wsigned)[ -]?in\b"
+    r"|authenticated(?<!\wauthenticated)\b|erfolgreich|angemeldet(?<!\wangemeldet)\b"
 )
 _TRIED = re.compile(r"attempt|request|try|trying|page|versuch")
 
 _IPV4 = r"\d{1,3}(?:\.\d{1,3}){3}"
 _IPV6 = r"(?:[0-9A-Fa-f]{0,4}:){2,7}(?:\d{1,3}(?:\.\d{1,3}){3}|[0-9A-Fa-f]{1,4})?"
-_PLACES4 = re.compile(rf"({_IPV4})(?::(\d{{1,5}}))?(?!\w|\.\d)")
+_PLACES4 = re.compile(r"\.(?<=\d\.)\d{1,3}\.\d{1,3}\.\d{1,3}(?P<port>:\d{1,5})?(?!\w|\.\d)")  # from its first dot on
+COLONS_MIN = 6  # of an IPv6 address without `::`
 _PLACES6 = re.compile(rf"({_IPV6})(?:\]:(\d{{1,5}}))?(?!\w|\.\d)")
 _NO_EDGES = frozenset("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_.@/-")
-_FROM = re.compile(
-    r"(?i)\b(?:from|von|client|peer|rhost|remote(?:[ _-]?(?:ip|addr|address|host))?|source|src|ip(?:[ _-]?(?:addr(?:ess)?|adresse))?|"
-    r"addr(?:ess)?|host|connection|by)[\"']?(?: ip(?: addr(?:ess)?)?)?[ \"'`:=(\[]{0,4}$"
+_LAST_WORD = re.compile(r"(?:.*\W)?(\w+)", re.DOTALL)
+_FROM = frozenset(
+    re.findall(
+        r"\S+",
+        "from von client peer rhost remote remoteip remoteaddr remoteaddress remotehost remote_ip remote_addr remote_address "
+        "remote_host source src ip ipaddr ipaddress ipadresse ip_addr ip_address ip_adresse addr address host connection by",
+    )
 )
-_TO = re.compile(
-    r"(?i)\b(?:to|at|on|via|server|listen(?:ing)?|bind(?:ing)?|dst|dest(?:ination)?|target|for|an|auf)[ \"'`:=(\[]{0,4}$"
+_TO = frozenset(
+    re.findall(r"\S+", "to at on via server listen listening bind binding dst dest destination target for an auf")
 )
+_GAP = " \"'`:=(["  # between such a word and the address
+_NAME_KEYS = re.compile("user|login|account|e-?mail|benutzer|konto|for|f\u00fcr")  # what `_NAMES` begins with
 _NAMES = re.compile(
     r"(?i)\b(?P<key>user(?:[ _-]?name)?|login|account|e-?mail|benutzer(?:name)?|konto|for|f\u00fcr)(?P<gap>(?:\\?[\"'`])? ?[:=] ?|\(| (?:is )?|(?=\\?[\"`\[]))"
     rf"(?=\\?(?P<quote>[\"'`\[\u00bb<])(?P<quoted>[^\"'`\[\]<>\u00ab\\]{{1,{NAME_CHARS_MAX}}})\\?[\"'`\]>\u00ab]"
@@ -95,6 +109,9 @@ _STATUS = re.compile(r"(?<![\w.:/])([1-5]\d\d)(?![\w.:/])")
 _STATUS_BEFORE = re.compile(r"(?:\| {0,4}|^|: )([1-5]\d\d)(?= {0,4}\||: [A-Z]{3,8} )")
 
 
+_SMALL = {code: code + 32 for code in range(ord("A"), ord("Z") + 1)}
+
+
 class Said(NamedTuple):
     """What a text says. `kind` is authentication, web or, where it names no more than a peer, nothing."""
 
@@ -116,25 +133,27 @@ class Said(NamedTuple):
 def when(text: str, origin: Origin) -> tuple[float, int, str | None] | None:
     """A line's own time at its beginning, where the rest begins, and the level stated before it; None without one."""
     found = _WHEN.match(text)
-    if found is None or len(found["head"]) > HEAD_CHARS_MAX:
+    if found is None or found.end("head") > HEAD_CHARS_MAX:
         go = _GO.match(text)
         if go is None:
             return None
         at = _epoch(None, int(go["month"]), int(go["day"]), go["time"], "", origin)
         return None if at is None else (at, go.end(), _GO_LEVELS[go["level"]])
-    stamp = found.groupdict()
-    time = stamp["t1"] or stamp["t2"] or stamp["t3"] or stamp["t4"] or stamp["t5"]
-    year, month, day = _day(stamp)
-    if stamp["compact"]:
-        time = f"{time[:2]}:{time[2:4]}:{time[4:]}"
-    if stamp["half"]:
-        hour, _, rest = time.partition(":")
-        time = f"{int(hour) % 12 + (12 if 'P' in stamp['half'] else 0)}:{rest}"
-    at = _epoch(year, month, day, time, stamp["zone"] or "", origin)
-    if at is None:
-        return None
-    early = _LEVEL.search(found["head"])
-    return at, found.end(), early[1].lower() if early is not None else None
+    head, ymd, mark, t1, dmy, t2, mdy, t3, late, digits, _, t4, half, compact, t5, zone = found.groups()
+    if ymd is not None:
+        time = t1
+        year, named, day = ymd.split(mark)
+        number = int(named) if named.isdigit() else MONTHS.get(named.lower(), 0)
+        at = _epoch(int(year), number, int(day), time, zone or "", origin)
+    else:
+        time = t2 or t3 or t4 or t5
+        if compact:
+            time = f"{time[:2]}:{time[2:4]}:{time[4:]}"
+        if half:
+            hour, _, rest = time.partition(":")
+            time = f"{int(hour) % 12 + (12 if 'P' in half else 0)}:{rest}"
+        at = _epoch(*_day(dmy, mdy, late, compact, digits), time, zone or "", origin)
+    return None if at is None else (at, found.end(), level(head) if head else None)
 
 
 _GO_LEVELS = {"I": "info", "W": "warning", "E": "error", "F": "fatal"}
@@ -148,34 +167,32 @@ def starts(text: str) -> bool:
 
 def level(text: str) -> str | None:
     """The level that a message states at its beginning."""
-    found = _LEVEL.search(text, 0, 80)
-    return None if found is None else found[1].lower()
+    head = text[:LEVEL_CHARS_MAX].upper()
+    for found in _LEVEL.finditer(head):
+        start = found.start()
+        if start == 0 or not (head[start - 1].isalnum() or head[start - 1] == "_"):
+            return found[0].lower()
+    return None
 
 
-def _day(stamp: dict[str, str | None]) -> tuple[int | None, int, int]:
+def _day(
+    dmy: str | None, mdy: str | None, late: str | None, compact: str | None, digits: str | None
+) -> tuple[int | None, int, int]:
     """Year (where it is stated), month and day; 0 where it is no month."""
-    if (text := stamp["ymd"]) is not None:
-        year, month, day = re.split(r"[-/.]", text)
-        return (
-            int(year),
-            MONTHS.get(month.lower()) or int(month) if month.isdigit() or month.lower() in MONTHS else 0,
-            int(day),
-        )
-    if (text := stamp["dmy"]) is not None:
-        day, month, year = re.split(r"[-/ ]", text)
-        return int(year), MONTHS.get(month.lower(), 0), int(day)
-    if (text := stamp["mdy"]) is not None:
-        words = _WORDS_OF_DATE.findall(text)
-        late = stamp["late"]
+    if dmy is not None:
+        day, name, year = _WORDS_OF_DATE.findall(dmy)
+        return int(year), MONTHS.get(name.lower(), 0), int(day)
+    if mdy is not None:
+        words = _WORDS_OF_DATE.findall(mdy)
         return (
             int(words[2]) if len(words) > 2 else int(late) if late else None,
             MONTHS.get(words[0][:3].lower(), 0),
             int(words[1]),
         )
-    if (text := stamp["compact"]) is not None:
-        return int(text[:4]), int(text[4:6]), int(text[6:])
-    one, other, year = re.split(r"[/.]", stamp["digits"] or "0/0/0")
-    month, day = (one, other) if "/" in (stamp["digits"] or "") else (other, one)
+    if compact is not None:
+        return int(compact[:4]), int(compact[4:6]), int(compact[6:])
+    one, other, year = _WORDS_OF_DATE.findall(digits or "0/0/0")
+    month, day = (one, other) if "/" in (digits or "") else (other, one)
     if int(month) > 12:
         month, day = day, month
     return int(year) + (2000 if len(year) == 2 else 0), int(month), int(day)
@@ -188,6 +205,10 @@ def _epoch(year: int | None, month: int, day: int, time: str, zone: str, origin:
     try:
         if year is None:
             return origin.clock.yearless(month, day, int(hour), int(minute), int(second), origin.received) + fine
+        if not zone:
+            if not YEAR_MIN <= year <= YEAR_MAX or second > "59":
+                return None
+            return origin.clock.local(year, month, day, int(hour), int(minute), int(second)) + fine
         iso = f"{year:04}-{month:02}-{day:02}T{int(hour):02}:{minute}:{int(second):02}"
         return from_iso(iso + zone.strip().replace("UTC", "Z").replace("GMT", "Z"), origin.clock) + fine
     except (ValueError, OverflowError):
@@ -198,6 +219,8 @@ def said(text: str) -> Said | None:
     """Who did what from where; None where the text speaks of no logon, no request and no peer."""
     text = text[:TEXT_CHARS_MAX]
     low = text.lower()
+    if len(low) != len(text):  # a few letters of other scripts become two
+        low = text.translate(_SMALL)
     logon = (
         "auth" in low or "log" in low or "passwor" in low or "sign" in low or "user" in low or "credential" in low
         or "anmeld" in low or "token" in low or "miniserv" in low
@@ -214,7 +237,7 @@ def said(text: str) -> Said | None:
         method, target, rest = request.groups()
         after = _STATUS.search(rest) or _STATUS_BEFORE.search(text[: request.start()] + request[1] + " ")
         status = int(after[1]) if after is not None else None
-    user = _user(text) if logon else None
+    user = _user(text, low) if logon else None
     if not logon or (request is not None and user is None and _BROKEN.search(low) is None):
         if address is None and status is None:
             return None
@@ -260,22 +283,42 @@ def as_told(event: Event) -> Event:
 def _source(text: str, *, alone: bool) -> tuple[str | None, int | None]:
     """The address that a text names as where it came from, else the only one in it."""
     found: list[tuple[str, int | None]] = []
-    places = list(islice(_PLACES4.finditer(text), PLACES_MAX)) if "." in text else []
-    if text.count(":") > 1:
-        places += islice(_PLACES6.finditer(text), PLACES_MAX)
-    for match in places:
-        stated, start = match[1], match.start()
+    places = list(islice(_places4(text), PLACES_MAX)) if "." in text else []
+    if "::" in text or text.count(":") >= COLONS_MIN:
+        places += ((match[1], match.start(), match[2]) for match in islice(_PLACES6.finditer(text), PLACES_MAX))
+    for stated, start, port in places:
         if (start and text[start - 1] in _NO_EDGES) or not is_address(stated) or stated == "::":
             continue
-        place = (address_of(stated) or stated, _port(match[2]))
-        before = text[max(0, start - 40) : start].removesuffix("[")
-        if _FROM.search(before) is not None:
+        place = (address_of(stated) or stated, _port(port))
+        word = _word_before(text[max(0, start - 40) : start].removesuffix("["))
+        if word in _FROM:
             return place
-        if _TO.search(before) is None:
+        if word not in _TO:
             found.append(place)
     if alone and found and len({address for address, _ in found}) == 1:
         return found[0]
     return None, None
+
+
+def _places4(text: str) -> Iterator[tuple[str, int, str | None]]:
+    """What looks like an IPv4 address, where it begins, and the port behind it."""
+    for match in _PLACES4.finditer(text):
+        dot = start = match.start()
+        while start and dot - start < 3 and "0" <= text[start - 1] <= "9":
+            start -= 1
+        end, port = match.start("port"), match["port"]
+        yield (text[start : end if port else match.end()], start, port[1:] if port else None)
+
+
+def _word_before(text: str) -> str:
+    """The last word of a text, in small letters, if no more than a few marks stand behind it."""
+    head = text.rstrip(_GAP)
+    gap = len(text) - len(head)
+    last = _LAST_WORD.fullmatch(head)
+    if last is None or gap > 5 or (gap == 5 and text[-5] not in "\"'"):
+        return ""
+    word = last[1].lower()
+    return "ip" if word == "adresse" and head[-10:-7].lower() in {"ip ", "ip-"} else word
 
 
 def _port(digits: str | None) -> int | None:
@@ -286,12 +329,15 @@ def _port(digits: str | None) -> int | None:
 _RANKS = {"for": 2, "f\u00fcr": 2, "login": 1, "account": 1, "konto": 1, "email": 1, "e-mail": 1}
 
 
-def _user(text: str) -> str | None:
+def _user(text: str, low: str) -> str | None:
     """The account that a text names: after `user` before `login` or `email`, and those before `for`."""
-    if (beside := _BESIDE.search(text)) is not None:
+    if " - " in text and (beside := _BESIDE.search(text)) is not None:
         return beside[1] or beside[2]
-    best, rank = None, 3
-    for match in _NAMES.finditer(text):
+    best, rank, end = None, 3, 0
+    for begin in _NAME_KEYS.finditer(low):
+        if begin.start() < end or (match := _NAMES.match(text, begin.start())) is None:
+            continue
+        end = match.end()
         key = match["key"].lower()
         mine = _RANKS.get(key, 0)
         if mine >= rank:

@@ -240,3 +240,26 @@ def test_pulse_secure_prefers_the_time_with_a_zone() -> None:
     assert event.timestamp == 1_795_507_200.0
     with pytest.raises(ParseError):
         read("pulse_secure", "2026-11-24 09:00:00 - vpn - something else")
+
+
+@pytest.mark.parametrize("name", ["carbonblack", "okta", "sophos_central"])
+def test_what_is_glanced_at_gives_the_event_that_all_of_it_gives(name: str) -> None:
+    """An object behind something else is read as a whole, one alone only as far as its event needs it."""
+    seen = 0
+    for line in lines(name):
+        if line[0] == "{" and line[-1] == "}" and len(events := read(name, line)) == 1:
+            whole = read(name, f" {line}")
+            assert (events, dict(events[0].fields)) == (whole, dict(whole[0].fields))
+            seen += 1
+    assert seen > 3
+
+
+def test_a_glance_leaves_to_others_what_is_not_as_expected() -> None:
+    glance = json_log.Glance("who.name", "items[].id", wrapped=("records", "reply.data"))
+    assert glance.read('{"who": {"name": "a", "age": 1}, "items": [{"id": 2, "x": [{}]}], "more": {}}') == {
+        "who": {"name": "a"},
+        "items": [{"id": 2}],
+    }
+    assert glance.read('{"who": null}') == {"who": None}
+    for text in ('{"who": "a"}', '{"items": {"id": 1}}', '{"records": []}', '{"reply": {}}', '{"who": {', "[]", ""):
+        assert glance.read(text) is None

@@ -278,3 +278,9 @@ def test_auto_finds_the_parser_by_its_name(name: str) -> None:
     }
     parsed = Reader("auto", "stadt", "quelle").read([lines[name].encode()], RECEIVED_S)
     assert [event.event_module for event in parsed.events] == [name]
+
+
+def test_barracuda_path_is_not_looked_for_in_the_query() -> None:
+    request = '{"src_ip": "10.20.30.7", "fw_rule": "web", "traffic_type": 1, "name": "%s"}'
+    assert read("barracuda", request % "http://www.example.org/a?back=http://b.example/c").url_path == "/a"
+    assert read("barracuda", request % "/a?back=http://b.example/c").url_path is None

@@ -185,3 +185,23 @@ def test_auto_finds_the_format_by_itself(name: str) -> None:
         line for line in lines if name == "f5_bigip" and b'"GET /tmui' in line
     ]  # an access log, whose ever it is
     assert wrong == allowed
+
+
+FILTERED = (
+    b"<134>Nov 24 05:00:00 gw filterlog[7]: 5,,,1000000103,igb0,match,block,in,4,0x0,,64,1,0,none,17,udp,78,"
+    b"198.51.100.7,192.0.2.1,5353,53,58"
+)
+RESOLVED = b"<30>Nov 24 05:00:01 gw unbound[9]: [9:0] info: 10.20.0.7 www.example.org. A IN"
+LEASED = b"<190>Nov 24 05:00:02 gw dhcpd[8]: DHCPACK on 10.20.0.7 to 00:00:5e:00:53:07 via igb1"
+SERVED = b'10.20.0.9 - - [24/Nov/2026:05:00:03 +0000] "GET / HTTP/1.1" 200 5 "-" "curl/8"'
+
+
+def test_daemons_of_a_firewall_are_its_own_while_its_source_sends_nothing_else() -> None:
+    reader = Reader("auto", "stadt", "quelle")
+
+    def modules(*sent: bytes) -> list[str]:
+        return [event.event_module for event in reader.read(sent, RECEIVED_S).events]
+
+    assert modules(RESOLVED, LEASED) == ["unbound", "dhcp"]
+    assert modules(FILTERED, RESOLVED, LEASED, FILTERED) == ["pfsense"] * 4
+    assert modules(SERVED, RESOLVED, FILTERED, LEASED) == ["nginx", "unbound", "pfsense", "dhcp"]

@@ -461,6 +461,15 @@ def test_cut_values_do_not_pass_for_whole_ones() -> None:
     assert tolerant_json.salvage('{"a":"x","user":"a.kru') == ({"a": "x"}, True)
     script = "Get-ChildItem; " * 20
     assert tolerant_json.salvage(f'{{"a":"x","script":"{script}') == ({"a": "x", "script": script}, True)
+    assert tolerant_json.salvage(f'{{"a":"x","script":"{script}\\') == ({"a": "x", "script": script}, True)
+    assert tolerant_json.salvage(f'{{"a":"x","script":"{script}\\\\') == ({"a": "x", "script": script + "\\"}, True)
+
+
+def test_what_stands_behind_containers_that_are_too_deep_is_read() -> None:
+    deep = '{"a":' * (tolerant_json.DEPTH_MAX + 9) + "1" + "}" * (tolerant_json.DEPTH_MAX + 9)
+    value, damaged = tolerant_json.salvage(f'{{"before":1,"deep":{deep},"list":{"[" * 99}7{"]" * 99},"after":2}}')
+    assert (value["before"], value["after"], damaged) == (1, 2, False)
+    assert tolerant_json.salvage(f'{{"list":{"[" * 99}7,{{"x":1}}{"]" * 99},"after":[3]}}')[0]["after"] == [3]
     with pytest.raises(ParseError):
         windows.parse(_xml().partition("25</EventID>")[0], ORIGIN)
 

@@ -12,7 +12,7 @@ from connectors import tolerant_json
 from connectors.clock import from_epoch, from_iso
 from connectors.envelope import Envelope, peel
 from connectors.events import Event, Lazy, Origin, ParseError
-from connectors.values import TRANSPORTS, whole_number
+from connectors.values import TRANSPORTS, url_path, whole_number
 
 NAME = "barracuda"
 
@@ -203,7 +203,6 @@ def _json(text: str, origin: Origin) -> Event:
         key: str(value) for key, value in log.items() if isinstance(value, str | int) and not isinstance(value, bool)
     }
     get = words.get
-    fields = _fields(words) | {key: value for key, value in log.items() if key not in words}
     web = "traffic_type" in log or "fw_rule" in log
     threat = get("type", "").lower()
     operation = (get("operation") or get("action") or "").lower()
@@ -212,20 +211,13 @@ def _json(text: str, origin: Origin) -> Event:
         number = log.get("action")
         types = _WEB_TYPES.get(number, ("access", "info")) if type(number) is int else ("access",)
         category: tuple[str, ...] = ("web", "network")
-        if log.get("size") is not None:
-            fields["http.response.body.bytes"] = log["size"]
     else:
         types = ("denied",) if operation in _DENYING else ("allowed",) if operation in _ALLOWING else ("info",)
         category = (_CATEGORIES[threat], "network") if threat in _CATEGORIES else _NETWORK
-        if get("type"):
-            fields["rule.ruleset"] = get("type")
     url = get("name", "")
     path = None
-    if "://" in url:
-        rest, _, query = url.partition("?")
-        path = "/" + rest.split("://", 1)[1].partition("/")[2]
-        if query:
-            fields["url.query"] = query
+    if "://" in url.partition("?")[0]:
+        path = url_path(url)
     protocol = (get("trans_proto") or get("proto") or "").lower()
     return Event(
         _json_time(log, origin),
@@ -250,8 +242,20 @@ def _json(text: str, origin: Origin) -> Event:
         file_path=get("app_target") or None if threat in {"virus", "atd"} else None,
         url_path=path,
         http_response_status_code=whole_number(get("status_code")),
-        fields=fields,
+        fields=Lazy(_json_fields, log, words, web),
     )
+
+
+def _json_fields(log: dict[str, Any], words: dict[str, str], web: bool) -> dict[str, Any]:
+    fields = _fields(words) | {key: value for key, value in log.items() if key not in words}
+    if web and log.get("size") is not None:
+        fields["http.response.body.bytes"] = log["size"]
+    if not web and words.get("type"):
+        fields["rule.ruleset"] = words["type"]
+    url = words.get("name", "")
+    if "://" in url and (query := url.partition("?")[2]):
+        fields["url.query"] = query
+    return fields
 
 
 def _service(program: re.Match[str], text: str, origin: Origin) -> Event:

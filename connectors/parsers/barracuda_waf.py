@@ -60,6 +60,18 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:  # noqa: ARG001  its ti
 def _words(body: str) -> list[str | None]:
     """Columns; None where there is nothing in one. Padded, so that each kind can take as many as it has."""
     found: list[str | None] = []
+    parts = body.split('"', WORDS_MAX)
+    if len(parts) & 1 and len(parts) <= WORDS_MAX and "\\" not in body:  # the usual line: by splits
+        outside = True
+        for part in parts:
+            if not outside:
+                found.append(None if part in _ABSENT else part)
+            else:
+                found += [None if word in _ABSENT else word for word in part.split()]
+            outside = not outside
+        if not any(part and not part[-1].isspace() for part in parts[:-1:2]):  # no quote within a word
+            return found[:WORDS_MAX] + [None] * 40
+        found = []
     for match in _WORDS.finditer(body):
         word = match[1] if match[1] is not None else match[2]
         found.append(None if word in _ABSENT else word)
@@ -76,23 +88,35 @@ def _attack(body: str, at: float, unit: str) -> Event:
     method, url, protocol, _session, agent, proxied, proxy_port, user, referrer = _words(after)[:9]
     denied = action is not None and action.upper() == "DENY"
     return Event(
-        timestamp=at,
-        event_module=NAME,
-        event_dataset="barracuda_waf.attack",
-        event_category=("network", "intrusion_detection"),
-        event_type=_DENIED if denied else _ALLOWED,
-        event_action=action.lower() if action else None,
-        event_code=attack,
-        message=detail[1] if detail is not None else body,
-        host_name=unit,
-        user_name=user,
-        source_ip=_address(client),
-        source_port=_port(cport),
-        destination_ip=_address(service),
-        destination_port=_port(sport),
-        url_path=_path(url),
-        service_name="web",
-        fields=_fields(
+        at,
+        NAME,
+        "barracuda_waf.attack",
+        ("network", "intrusion_detection"),
+        _DENIED if denied else _ALLOWED,
+        action.lower() if action else None,
+        None,
+        attack,
+        detail[1] if detail is not None else body,
+        unit,
+        user,
+        None,
+        _address(client),
+        _port(cport),
+        None,
+        _address(service),
+        _port(sport),
+        None,
+        None,
+        None,
+        None,
+        None,
+        None,
+        None,
+        None,
+        _path(url),
+        None,
+        "web",
+        _fields(
             unit,
             level,
             (
@@ -120,25 +144,35 @@ def _access(body: str, at: float, unit: str) -> Event:
     user = login or words[30]
     code = _status(status)
     return Event(
-        timestamp=at,
-        event_module=NAME,
-        event_dataset="barracuda_waf.access",
-        event_category=("web",),
-        event_type=("access",),
-        event_outcome=None if code is None else "success" if code < 400 else "failure",
-        message=body,
-        host_name=unit,
-        user_name=user,
-        source_ip=_address(client),
-        source_port=_port(cport),
-        source_bytes=whole_number(received),
-        destination_ip=_address(service),
-        destination_port=_port(sport),
-        destination_bytes=whole_number(sent),
-        url_path=_path(url),
-        http_response_status_code=code,
-        service_name="web",
-        fields=_fields(
+        at,
+        NAME,
+        "barracuda_waf.access",
+        ("web",),
+        ("access",),
+        None,
+        None if code is None else "success" if code < 400 else "failure",
+        None,
+        body,
+        unit,
+        user,
+        None,
+        _address(client),
+        _port(cport),
+        whole_number(received),
+        _address(service),
+        _port(sport),
+        whole_number(sent),
+        None,
+        None,
+        None,
+        None,
+        None,
+        None,
+        None,
+        _path(url),
+        code,
+        "web",
+        _fields(
             unit,
             None,
             (

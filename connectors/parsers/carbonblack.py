@@ -9,6 +9,7 @@ from typing import Any
 from connectors import json_log
 from connectors.events import Event, Lazy, Origin, ParseError
 from connectors.json_log import (
+    Glance,
     Log,
     account,
     address,
@@ -21,6 +22,7 @@ from connectors.json_log import (
     program,
     stated,
     text_of,
+    whole,
     word,
 )
 from connectors.values import TRANSPORTS
@@ -89,21 +91,37 @@ _SHAPES: tuple[tuple[str, ...], ...] = (
     ('"process_guid"', '"ingress.event.'),
 )
 
+_KNOWN = frozenset({"type", "event_timestamp", "device_name", "cb_server"})
+_OF_HIT = "username observed_filename hostname endpoint process_name process_pid path cmdline parent_name"
+_OF_LOG = (
+    "action username process_username device_username childproc_username process_path process_name path filemod_name "
+    "modload_name file_path local_ip remote_ip local_port remote_port direction netconn_inbound hostname computer_name "
+    "protocol netconn_protocol reason watchlist_name feed_name device_internal_ip pid process_pid command_line "
+    "process_cmdline cmdline parent_path parent_name watchlist_id feed_id ioc_type md5"
+)
+_GLANCE = Glance(
+    *(*sorted(_KNOWN), *_TIMES, *_OF_LOG.split(), "ioc_attr.protocol"),
+    *(f"docs[].{key}" for key in _OF_HIT.split()),
+    wrapped=(*_LISTS, *_ENVELOPES),
+)
+
 
 def sniff(text: str) -> bool:
     return any(all(key in text for key in shape) for shape in _SHAPES)
 
 
 def parse(text: str, origin: Origin) -> Sequence[Event]:
+    seen = _GLANCE.read(text)
+    if seen is not None and not _KNOWN.isdisjoint(seen):
+        return (_event(seen, text, origin, text, False),)
     found, damaged = json_log.logs(text, _LISTS, _ENVELOPES)
-    known = ("type", "event_timestamp", "device_name", "cb_server")
-    events = [_event(log, text, origin, damaged) for log in found if any(key in log for key in known)]
+    events = [_event(log, text, origin, log, damaged) for log in found if not _KNOWN.isdisjoint(log)]
     if not events:
         raise ParseError("no Carbon Black event: neither type nor event_timestamp nor device_name")
     return events
 
 
-def _event(log: Log, text: str, origin: Origin, damaged: bool) -> Event:
+def _event(log: Log, text: str, origin: Origin, all_of_it: Log | str, damaged: bool) -> Event:
     get = log.get
     action = text_of(get("type"))
     kind, category, types = _meaning(action or "", log)
@@ -154,7 +172,7 @@ def _event(log: Log, text: str, origin: Origin, damaged: bool) -> Event:
         first(hit, "cmdline") or first(log, "command_line", "process_cmdline", "cmdline"),
         first(hit, "parent_name") or program(first(log, "parent_path", "parent_name")),
         touched,
-        fields=Lazy(_fields, log, hit, damaged),
+        fields=Lazy(_fields, all_of_it, damaged),
     )
 
 
@@ -184,7 +202,9 @@ def _transport(protocol: str) -> str | None:
     return TRANSPORTS.get(low, low if low in {"tcp", "udp", "icmp"} else None)
 
 
-def _fields(log: Log, hit: Log, damaged: bool) -> Log:
+def _fields(all_of_it: Log | str, damaged: bool) -> Log:
+    log, damaged = whole(all_of_it, damaged)
+    hit = part(log, "docs")
     fields = flat(log, NAME)
     attributes = part(log, "ioc_attr")
     direction = first(log, "direction") or first(attributes, "direction")

@@ -183,9 +183,14 @@ def _keyed(code: str, body: str, severity: int, envelope: Envelope, origin: Orig
         None if proto is None else cisco_asa.transport_of(proto),
         envelope.app,
         envelope.pid,
-        url_path=cisco_asa.path_of(url) if url else None,
-        http_response_status_code=whole_number(get("HTTPResponse")),
-        fields=Lazy(_fields, log, severity, url, envelope.host),
+        None,
+        None,
+        None,
+        None,
+        cisco_asa.path_of(url) if url else None,
+        whole_number(get("HTTPResponse")),
+        None,
+        Lazy(_fields, log, severity, url, envelope.host),
     )
 
 

@@ -130,9 +130,11 @@ def _by_usual_names(event: Event, origin: Origin) -> Event:
         if "." in key and (last := key.rpartition(".")[2].lower()) in _WITHIN and last not in fields
     }
     found = kv.described(
-        {**fields, **within}, event.event_module, event.event_dataset, origin, at=event.timestamp, host=None,
+        {**fields, **within} if within else fields, event.event_module, event.event_dataset, origin, at=event.timestamp, host=None,
         message=event.message, exact=True,
     )  # fmt: skip
+    if not within:
+        return found
     return msgspec.structs.replace(found, fields={key: found.fields[key] for key in found.fields if key not in within})
 
 

@@ -11,7 +11,20 @@ from functools import lru_cache
 from connectors import json_log
 from connectors.clock import MONTHS
 from connectors.events import Event, Lazy, Origin, ParseError
-from connectors.json_log import Log, account, address, first, flat, port, program, stated, text_of, url_path
+from connectors.json_log import (
+    Glance,
+    Log,
+    account,
+    address,
+    first,
+    flat,
+    port,
+    program,
+    stated,
+    text_of,
+    url_path,
+    whole,
+)
 
 NAME = "eset"
 
@@ -34,20 +47,32 @@ _QUOTED = re.compile(r"'([^']{1,256})'")  # a name in the detail of an audit
 _DATE = re.compile(r"(\d{1,2})-([A-Za-z]{3})-(\d{4}) (\d\d):(\d\d):(\d\d)(?:\.\d{1,9})?")
 _PROTOCOLS = {"tcp": "tcp", "udp": "udp", "icmp": "icmp", "icmpv6": "ipv6-icmp"}
 
+_KEYS = (
+    "event_type action_taken action event username account user object_uri target processname process_name application "
+    "protocol occured occurred detail threat_name rulename rule_name description hostname source_address source_port "
+    "target_address target_port command_line result domain"
+)
+_GLANCE = Glance(*_KEYS.split(), wrapped=_LISTS)
+
 
 def sniff(text: str) -> bool:
     return '"event_type"' in text and '"source_uuid"' in text and '_Event"' in text
 
 
 def parse(text: str, origin: Origin) -> Sequence[Event]:
+    begin = json_log.begins(text)
+    body = text[begin:] if begin > 0 else text
+    seen = _GLANCE.read(body)
+    if seen is not None and "event_type" in seen:
+        return (_event(seen, text, origin, body, False),)
     found, damaged = json_log.logs(text, _LISTS)
-    events = [_event(log, text, origin, damaged) for log in found if "event_type" in log]
+    events = [_event(log, text, origin, log, damaged) for log in found if "event_type" in log]
     if not events:
         raise ParseError("no ESET PROTECT event: no event_type")
     return events
 
 
-def _event(log: Log, text: str, origin: Origin, damaged: bool) -> Event:
+def _event(log: Log, text: str, origin: Origin, all_of_it: Log | str, damaged: bool) -> Event:
     name = text_of(log.get("event_type")) or ""
     kind, category, types = _EVENTS.get(name) or ("event", (), ("info",))
     action = first(log, "action_taken", "action", "event")
@@ -93,7 +118,7 @@ def _event(log: Log, text: str, origin: Origin, damaged: bool) -> Event:
         path,
         None if url is None else url_path(url),
         service_name=service,
-        fields=Lazy(_fields, log, url, damaged),
+        fields=Lazy(_fields, all_of_it, url, damaged),
     )
 
 
@@ -142,7 +167,8 @@ def _time(text: str | None) -> float | None:
     return at.timestamp() if 1970 <= at.year < 2200 else None
 
 
-def _fields(log: Log, url: str | None, damaged: bool) -> Log:
+def _fields(all_of_it: Log | str, url: str | None, damaged: bool) -> Log:
+    log, damaged = whole(all_of_it, damaged)
     return flat(log, NAME) | stated(
         event__kind="alert" if log.get("event_type") != "Audit_Event" else None,
         event__severity=_SEVERITIES.get(str(log.get("severity")).lower()),

@@ -19,7 +19,8 @@ INTEGER_MAX = 2**63 - 1  # larger numbers are kept as text
 
 _LEVELS: tuple[str, ...] = ("emergency", "alert", "critical", "error", "warning", "notice", "informational", "debug")
 _OWN = {"full_message": "gelf.full_message", "facility": "log.syslog.facility.name", "version": "gelf.version"}
-_PLACES = {"file": "log.origin.file.name", "line": "log.origin.file.line"}
+_OWN |= {"file": "log.origin.file.name", "line": "log.origin.file.line"}
+_ENVELOPE = frozenset({"host", "timestamp", "level", "_id", "_"})
 
 
 def sniff(text: str) -> bool:
@@ -34,17 +35,15 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
         raise ParseError("no GELF message: it has no short_message")
     log: dict[str, Any] = {}
     about: dict[str, Any] = {}
-    for key, value in list(doc.items())[:FIELDS_MAX]:
-        plain = _plain(value)
-        if plain is None:
+    for key, value in doc.items() if len(doc) <= FIELDS_MAX else list(doc.items())[:FIELDS_MAX]:
+        plain = value if type(value) is str else _plain(value)
+        if plain is None or key in _ENVELOPE:
             continue
-        if key[:1] == "_" and len(key) > 1 and key != "_id":
+        if key[:1] == "_":
             log[key[1:]] = plain
         elif key in _OWN:
             about[_OWN[key]] = plain
-        elif key in _PLACES:
-            about[_PLACES[key]] = plain
-        elif key not in {"host", "timestamp", "level", "_id", "_"}:
+        else:
             log.setdefault(key, plain)  # against the specification, but some senders leave the underscore out
     level = doc.get("level")
     if type(level) is int and 0 <= level < len(_LEVELS):

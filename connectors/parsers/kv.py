@@ -5,6 +5,7 @@ Keys that many devices use are mapped (srcip, user, action ...); all of them sta
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from connectors.clock import from_epoch, from_iso
@@ -21,6 +22,8 @@ KEYS_MAX = 8192  # names remembered as well-formed
 KINDS_MAX = 1024  # kinds of lines, by their keys, whose roles are remembered
 KIND_KEYS_MAX = 64  # of one such kind
 KIND_CHARS_MAX = 2048  # of its keys
+PLACES_MAX = 16_384  # addresses remembered
+PLACE_CHARS_MAX = 128  # of an address with zone and port
 
 _KEY = re.compile(r"[A-Za-z_@][\w.@/-]{0,63}")
 _PAIR = re.compile(
@@ -148,10 +151,13 @@ _DENYING = frozenset(
 )
 _ALLOWING = frozenset({"accepted", "accept", "allowed", "allow", "permit", "permitted", "pass", "passed"})
 _USER_IN_TEXT = re.compile(r"\b[Uu]ser(?:name)?(?: input)? ['\"]([^'\"]{1,256})['\"]")
-_LOGON = re.compile(r"(?i)\blog(?:ged)?[ _-]?(?:o|i)n\b|\bsign(?:ed)?[ _-]?in\b|\bauthenticat(?:e|ed|ion)\b|\blogin")
-_LOGOFF = re.compile(r"(?i)\blog(?:ged)?[ _-]?(?:out|off)\b|\bsign(?:ed)?[ _-]?out\b")
-_FAILING = re.compile(r"(?i)fail|denied|invalid|reject|incorrect|wrong|unsuccessful|locked")
-_SUCCEEDING = re.compile(r"(?i)succe|accepted|\bok\b|granted|logged (?:on|in)")
+_LOGON = re.compile(  # a word's edge is looked back for: a pattern that begins with letters is searched for much faster
+    r"log(?<!\wlog)(?:ged)?[ _-]?(?:o|i)n\b|sign(?<!\wsign)(?:ed)?[ _-]?in\b"
+    r"|authenticat(?<!\wauthenticat)(?:e|ed|ion)\b|login(?<!\wlogin)"
+)
+_LOGOFF = re.compile(r"log(?<!\wlog)(?:ged)?[ _-]?(?:out|off)\b|sign(?<!\wsign)(?:ed)?[ _-]?out\b")
+_FAILING = re.compile(r"fail|denied|invalid|reject|incorrect|wrong|unsuccessful|locked")
+_SUCCEEDING = re.compile(r"succe|accepted|\bok\b|granted|logged (?:on|in)")
 
 
 def sniff(text: str) -> bool:
@@ -220,29 +226,32 @@ def _is_key(text: str) -> bool:
 
 
 Keys = Sequence[str]  # of a log, that have one role; the most telling first
-NO_KEYS: Keys = ()
 
 
 class Roles:
-    """Which keys of a log have which role, by a table role -> names. Lines of one kind have the same keys: remembered."""
+    """Which keys of a log have which role, in the order of a table role -> names.
+
+    Lines of one kind have the same keys, so that is remembered.
+    """
 
     def __init__(self, table: Mapping[str, Sequence[str]]) -> None:
-        self._roles_of: dict[str, list[tuple[str, int]]] = {}
-        for role, names in table.items():
+        self._roles_of: dict[str, list[tuple[int, int]]] = {}
+        self._count = len(table)
+        for role, names in enumerate(table.values()):
             for rank, name in enumerate(names):
                 self._roles_of.setdefault(name, []).append((role, rank))
-        self._known: dict[tuple[str, ...], dict[str, Keys]] = {}
+        self._known: dict[tuple[str, ...], tuple[Keys, ...]] = {}
 
-    def of(self, log: Mapping[str, Any]) -> Mapping[str, Keys]:
+    def of(self, log: Mapping[str, Any]) -> tuple[Keys, ...]:
         keys = tuple(log)
         known = self._known.get(keys)
         if known is not None:
             return known
-        ranks: dict[str, list[tuple[int, int, str]]] = {}
+        ranks: list[list[tuple[int, int, str]]] = [[] for _ in range(self._count)]
         for place, key in enumerate(keys):
             for role, rank in self._roles_of.get(key) or self._roles_of.get(key.lower().replace("-", "_")) or ():
-                ranks.setdefault(role, []).append((rank, place, key))
-        found: dict[str, Keys] = {role: [key for _, _, key in sorted(those)] for role, those in ranks.items()}
+                ranks[role].append((rank, place, key))
+        found: tuple[Keys, ...] = tuple(tuple(key for _, _, key in sorted(those)) for those in ranks)
         if len(keys) <= KIND_KEYS_MAX and sum(map(len, keys)) <= KIND_CHARS_MAX:
             if len(self._known) >= KINDS_MAX:
                 self._known.clear()
@@ -271,75 +280,88 @@ def described(
 
     `exact`: `at` is the sender's own time, no value can state a better one.
     """
-    roles = _ROLES_OF.of(log).get
-    more: dict[str, Any] = dict(about or {})
-    source, source_port = _address(log, roles("source_ip", NO_KEYS))
-    destination, destination_port = _address(log, roles("destination_ip", NO_KEYS))
-    source_port = integer(log, roles("source_port", NO_KEYS), 65535) or source_port
-    destination_port = integer(log, roles("destination_port", NO_KEYS), 65535) or destination_port
+    (
+        k_source, k_destination, k_source_port, k_destination_port, k_user, k_domain, k_host, k_protocol, k_action,
+        k_outcome, k_code, k_message, k_level, k_time, k_date, k_sent, k_received, k_program, k_pid, k_command, k_file,
+        k_url, k_path, k_status, k_method,
+    ) = _ROLES_OF.of(log)  # fmt: skip
+    more: dict[str, Any] = dict(about) if about else {}
+    source, source_port = _address(log, k_source) if k_source else _NOWHERE
+    destination, destination_port = _address(log, k_destination) if k_destination else _NOWHERE
+    if k_source_port:
+        source_port = integer(log, k_source_port, 65535) or source_port
+    if k_destination_port:
+        destination_port = integer(log, k_destination_port, 65535) or destination_port
     if source is None and "host" in log and "port" in log:  # a peer, not the machine that wrote the line
         source, source_port = _address(log, ("host",))[0], integer(log, ("port",), 65535)
-    user = first(log, roles("user", NO_KEYS))
-    action = first(log, roles("action", NO_KEYS))
+    user = first(log, k_user) if k_user else None
+    action = first(log, k_action) if k_action else None
     act = action.lower() if action else ""
-    protocol = (first(log, roles("protocol", NO_KEYS)) or "").lower()
-    transport = TRANSPORTS.get(protocol) or (protocol if protocol in _SPOKEN else None)
-    if protocol and transport is None:
-        more["network.protocol"] = protocol
-    said = first(log, roles("message", NO_KEYS))
-    if user is None and said is not None and (named := _USER_IN_TEXT.search(said, 0, 1024)) is not None:
+    transport = None
+    if k_protocol and (protocol := (first(log, k_protocol) or "").lower()):
+        transport = TRANSPORTS.get(protocol) or (protocol if protocol in _SPOKEN else None)
+        if transport is None:
+            more["network.protocol"] = protocol
+    said = first(log, k_message) if k_message else None
+    if (
+        user is None
+        and said is not None
+        and "ser" in said
+        and (named := _USER_IN_TEXT.search(said, 0, 1024)) is not None
+    ):
         user = named[1]
-    outcome = _outcome(log, roles("outcome", NO_KEYS), act)
+    outcome = _outcome(log, k_outcome, act)
     category, types, outcome = _kind(act, said or "", user, source, destination, outcome)
-    status = integer(log, roles("status", NO_KEYS), 599)
-    method = first(log, roles("method", NO_KEYS))
-    url = first(log, roles("url", NO_KEYS))
+    status = integer(log, k_status, 599) if k_status else None
+    method = first(log, k_method) if k_method else None
     path = None
-    if url is not None and (method or status or "/" in url[:9]):
+    if k_url and (url := first(log, k_url)) is not None and (method or status or "/" in url[:9]):
         whole = _URL.match(url)
         path = (whole[1] or "/") if whole is not None else url.partition("?")[0] if url[:1] == "/" else None
         more["url.original"] = url
-    elif method and (stated := first(log, roles("path", NO_KEYS))) is not None and stated[:1] == "/":
+    elif method and (stated := first(log, k_path)) is not None and stated[:1] == "/":
         path = stated.partition("?")[0]
     if method:
         more["http.request.method"] = method
-    if (level := first(log, roles("level", NO_KEYS))) is not None:
+    if k_level and (level := first(log, k_level)) is not None:
         more.setdefault("log.level", level.lower())
-    own = (
-        None
-        if exact and at is not None
-        else _moment(log, roles("time", NO_KEYS), first(log, roles("date", NO_KEYS)), origin)
-    )
+    if not exact or at is None:
+        own = _moment(log, k_time, first(log, k_date), origin)
+        at = own if own is not None else at if at is not None else origin.received
     return Event(
-        own if own is not None else at if at is not None else origin.received,
+        at,
         module,
         dataset,
         category,
         types,
         action,
         outcome,
-        first(log, roles("code", NO_KEYS)),
+        first(log, k_code) if k_code else None,
         said or message,
-        host or first(log, roles("host", NO_KEYS)),
+        host or first(log, k_host),
         user,
-        first(log, roles("domain", NO_KEYS)),
+        first(log, k_domain) if k_domain else None,
         source,
         source_port,
-        integer(log, roles("sent", NO_KEYS)),
+        integer(log, k_sent) if k_sent else None,
         destination,
         destination_port,
-        integer(log, roles("received", NO_KEYS)),
+        integer(log, k_received) if k_received else None,
         transport,
-        program or first(log, roles("program", NO_KEYS)),
-        pid if pid is not None else integer(log, roles("pid", NO_KEYS), 2**32),
+        program or first(log, k_program),
+        pid if pid is not None else integer(log, k_pid, 2**32),
         None,
-        first(log, roles("command", NO_KEYS)),
+        first(log, k_command) if k_command else None,
         None,
-        first(log, roles("file", NO_KEYS)),
+        first(log, k_file) if k_file else None,
         path,
-        http_response_status_code=status if status is not None and status >= 100 else None,
-        fields=Lazy(_fields, log, more),
+        status if status is not None and status >= 100 else None,
+        None,
+        Lazy(_fields, log, more),
     )
+
+
+_NOWHERE = (None, None)
 
 
 def _fields(log: Mapping[str, Any], more: dict[str, Any]) -> dict[str, Any]:
@@ -360,7 +382,8 @@ def first(log: Mapping[str, Any], keys: Keys) -> str | None:
 
 def integer(log: Mapping[str, Any], keys: Keys, most: int = 2**63 - 1) -> int | None:
     for key in keys:
-        number = whole_number(str(log[key]))
+        value = log[key]
+        number = whole_number(value if type(value) is str else str(value))
         if number is not None and number <= most:
             return number
     return None
@@ -369,9 +392,15 @@ def integer(log: Mapping[str, Any], keys: Keys, most: int = 2**63 - 1) -> int | 
 def _address(log: Mapping[str, Any], keys: Keys) -> tuple[str | None, int | None]:
     """An address, and the port if it is written behind it."""
     for key in keys:
-        if (match := _IP.fullmatch(str(log[key]))) is not None:
-            return match[1], int(match[2]) if match[2] else None
-    return None, None
+        if (found := _place(str(log[key]))) is not None:
+            return found
+    return _NOWHERE
+
+
+@lru_cache(maxsize=PLACES_MAX)
+def _place(text: str) -> tuple[str, int | None] | None:
+    match = _IP.fullmatch(text) if len(text) <= PLACE_CHARS_MAX else None
+    return None if match is None else (match[1], int(match[2]) if match[2] else None)
 
 
 def _outcome(log: Mapping[str, Any], keys: Keys, act: str) -> str | None:
@@ -388,10 +417,11 @@ def _kind(
     act: str, said: str, user: str | None, source: str | None, destination: str | None, outcome: str | None
 ) -> tuple[tuple[str, ...], tuple[str, ...], str | None]:
     """Category, type and outcome, from what the event calls itself and whom it names."""
-    words = f"{act} {said[:256]}"
-    if user is not None and _LOGOFF.search(words) is not None:
+    words = f"{act} {said[:256]}".lower() if user is not None else ""
+    telling = "log" in words or "sign" in words
+    if telling and _LOGOFF.search(words) is not None:
         return ("authentication",), ("end",), outcome
-    if user is not None and _LOGON.search(words) is not None:
+    if (telling or "authenticat" in words) and _LOGON.search(words) is not None:
         if outcome is None:
             outcome = "failure" if _FAILING.search(words) else "success" if _SUCCEEDING.search(words) else None
         return ("authentication",), ("start", "denied") if outcome == "failure" else ("start",), outcome

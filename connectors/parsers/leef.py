@@ -12,7 +12,7 @@ from typing import Any
 from connectors.clock import MONTHS, from_epoch, from_iso
 from connectors.envelope import ZONES_H, peel
 from connectors.events import Event, Lazy, Origin, ParseError
-from connectors.parsers.kv import NO_KEYS, Keys, Roles, first, integer
+from connectors.parsers.kv import Keys, Roles, first, integer
 from connectors.values import TRANSPORTS, url_path
 
 NAME = "leef"
@@ -108,16 +108,21 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
     if begin.start() > 0:
         envelope = peel(f"{text[: begin.start()]}leef: -", origin)  # a message without bars goes the short way
         stamp, host = envelope.timestamp, envelope.host
-    what = _ROLES_OF.of(log).get
-    action = first(log, what("action", NO_KEYS))
-    category, types, outcome = _kind(code, log, action, what("outcome", NO_KEYS))
-    proto, url = first(log, what("protocol", NO_KEYS)), first(log, what("url", NO_KEYS))
-    user, domain = first(log, what("user", NO_KEYS)), first(log, what("domain", NO_KEYS)) if get("usrName") else None
+    (
+        k_source, k_destination, k_source_port, k_destination_port, k_sent, k_received, k_protocol, k_user, k_domain,
+        k_host, k_file, k_command, k_program, k_pid, k_status, k_url, k_outcome, k_message, k_action, k_time,
+    ) = _ROLES_OF.of(log)  # fmt: skip
+    action = first(log, k_action) if k_action else None
+    category, types, outcome = _kind(code, log, action, k_outcome)
+    proto = first(log, k_protocol) if k_protocol else None
+    url = first(log, k_url) if k_url else None
+    user = first(log, k_user) if k_user else None
+    domain = first(log, k_domain) if k_domain and get("usrName") else None
     if user is not None and "\\" in user.strip("\\"):
         domain, _, user = user.partition("\\")
     return (
         Event(
-            _time(log, what("time", NO_KEYS), get("devTimeFormat"), stamp, origin),
+            _time(log, k_time, get("devTimeFormat"), stamp, origin),
             NAME,
             "leef.log",
             category,
@@ -125,26 +130,27 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
             action,
             outcome,
             code or None,
-            first(log, what("message", NO_KEYS)) or code or None,
-            first(log, what("host", NO_KEYS)) or host,
+            first(log, k_message) or code or None,
+            first(log, k_host) or host,
             user,
             domain,
-            first(log, what("source_ip", NO_KEYS)),
-            integer(log, what("source_port", NO_KEYS), 65535),
-            integer(log, what("sent", NO_KEYS)),
-            first(log, what("destination_ip", NO_KEYS)),
-            integer(log, what("destination_port", NO_KEYS), 65535),
-            integer(log, what("received", NO_KEYS)),
+            first(log, k_source) if k_source else None,
+            integer(log, k_source_port, 65535) if k_source_port else None,
+            integer(log, k_sent) if k_sent else None,
+            first(log, k_destination) if k_destination else None,
+            integer(log, k_destination_port, 65535) if k_destination_port else None,
+            integer(log, k_received) if k_received else None,
             None if proto is None else TRANSPORTS.get(proto) or proto.lower(),
-            first(log, what("program", NO_KEYS)),
-            integer(log, what("pid", NO_KEYS), 2**32 - 1),
+            first(log, k_program) if k_program else None,
+            integer(log, k_pid, 2**32 - 1) if k_pid else None,
             None,
-            first(log, what("command", NO_KEYS)),
+            first(log, k_command) if k_command else None,
             None,
-            first(log, what("file", NO_KEYS)),
+            first(log, k_file) if k_file else None,
             url_path(url) if url is not None else None,
-            http_response_status_code=integer(log, what("status", NO_KEYS), 599),
-            fields=Lazy(_fields, log, (begin[1], vendor, product, version), url),
+            integer(log, k_status, 599) if k_status else None,
+            None,
+            Lazy(_fields, log, (begin[1], vendor, product, version), url),
         ),
     )
 
@@ -173,14 +179,16 @@ def _attributes(body: str) -> dict[str, str]:
             delimiter = "|"
         else:
             found = _KEY.split(body.strip())
-            return {key: _plain(value) for key, value in zip(found[1::2], found[2::2], strict=True)}
+            values = found[2::2] if "\\" not in body else map(_plain, found[2::2])
+            return {key: value.strip() for key, value in zip(found[1::2], values, strict=True)}
     log: dict[str, str] = {}
     last = None
     for pair in body.split(delimiter, PAIRS_MAX):
         key, equals, value = pair.partition("=")
-        key = key.strip()
+        if not key.isalnum():
+            key = key.strip()
         if equals and key and " " not in key:
-            log[key] = _plain(value)
+            log[key] = value.strip() if "\\" not in value else _plain(value)
             last = key
         elif last is not None and pair:  # the delimiter stands in a value
             log[last] += delimiter + pair
@@ -217,7 +225,10 @@ _Kind = tuple[tuple[str, ...], tuple[str, ...], str | None]
 
 def _kind(code: str, log: dict[str, str], action: str | None, results: Keys) -> _Kind:
     """Category, type and outcome, from what the event calls itself and from what the device did."""
-    outcome = next((said for key in results if (said := _OUTCOMES.get(log[key].lower())) is not None), None)
+    outcome = None
+    for key in results:
+        if (outcome := _OUTCOMES.get(log[key].lower())) is not None:
+            break
     logon, logoff, failing = _spoken(f"{code} {log.get('cat', '')} {log.get('name', '')} {action or ''}"[:512])
     if logoff or log.get("isLogoutEvent", "").lower() == "true":
         return ("authentication",), ("end",), outcome

@@ -1,12 +1,12 @@
 """macOS Endpoint Security events as `eslogger` writes them: processes, files, logons, persistence, malware found by XProtect."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from connectors import tolerant_json
+from connectors import json_log, tolerant_json
 from connectors.clock import from_iso
 from connectors.envelope import peel
-from connectors.events import Event, Origin, ParseError
+from connectors.events import Event, Lazy, Origin, ParseError
 from connectors.values import address_of
 
 NAME = "macos_es"
@@ -119,6 +119,11 @@ _PATHS = ("executable_path", "detected_path", "remediated_path", "item_url", "ta
 _NAMES = ("filename", "target_filename", "target_name", "relative_target")
 _AUTHENTICATIONS = ("od", "touchid", "token", "auto_unlock")
 
+_GLANCE = json_log.Glance(
+    *("process.executable.path", "process.audit_token.pid", "event", "time", "event_type", "hostname"),
+    "action.result.result.auth",
+)
+
 
 def sniff(text: str) -> bool:
     begin = 0 if text[:1] == "{" else text.find("{", 0, HEAD_CHARS_MAX)
@@ -129,43 +134,28 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
     begin = 0 if text[:1] == "{" else text.find("{", 0, HEAD_CHARS_MAX)
     if begin < 0:
         raise ParseError("no Endpoint Security event: no JSON object")
-    document, damaged = tolerant_json.decode(text[begin:] if begin else text)
-    if (
-        type(document) is not dict
-        or type(document.get("process")) is not dict
-        or type(document.get("event")) is not dict
-    ):
+    body = text[begin:] if begin else text
+    damaged = False
+    all_of_it: dict[str, Any] | str = body
+    document = _GLANCE.read(body)
+    if document is None:
+        document, damaged = tolerant_json.decode(body)
+        if type(document) is not dict:
+            raise ParseError("no Endpoint Security event: no JSON object")
+        all_of_it = document
+    actor, about = document.get("process"), document.get("event")
+    if type(actor) is not dict or type(about) is not dict:
         raise ParseError("no Endpoint Security event: a JSON object without `process` and `event`")
-    about: dict[str, Any] = document["event"]
     kind = next((name for name in about if name in MEANINGS), next(iter(about), "unknown"))
     detail = about.get(kind)
     detail = detail if type(detail) is dict else {}
     meaning = MEANINGS.get(kind, _UNKNOWN)
-    fields: dict[str, Any] = {}
-    if damaged:
-        fields["shield.truncated"] = True
-    _leaves(detail, fields)
     envelope = peel(text[:begin], origin) if begin else None
-    actor: dict[str, Any] = document["process"]
-    subject, parent = actor, None
-    target = detail.get("target") if kind == "exec" else detail.get("child") if kind == "fork" else None
-    if type(target) is dict:
-        subject, parent = target, _path(actor, "executable")
-    elif type(target := detail.get("target")) is dict and "audit_token" in target:
-        _told(target, "Target.process", fields)
-    executable, number = _path(subject, "executable"), _pid(subject)
-    _told(subject, "process", fields)
-    arguments = detail.get("args") or detail.get("argv")
-    line = detail.get("command") if type(detail.get("command")) is str else None
-    if type(arguments) is list:
-        words = [word for word in arguments[:ARGUMENTS_MAX] if type(word) is str]
-        fields["process.args"] = words
-        line = " ".join(words)
-    if type(directory := _path(detail, "cwd")) is str:
-        fields["process.working_directory"] = directory
-    if parent is not None:
-        fields["process.parent.executable"] = parent
-    user, source = _logon(kind, meaning, detail, fields)
+    subject, parent = _subject(kind, detail, actor)
+    executable = _path(subject, "executable")
+    words = _words(detail)
+    line = " ".join(words) if words is not None else _text(detail.get("command"))
+    address = detail.get("source_address")
     return (
         Event(
             _time(document.get("time"), envelope.timestamp if envelope is not None else None, origin),
@@ -177,18 +167,53 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
             _outcome(detail, document, meaning),
             str(code) if type(code := document.get("event_type")) is int else None,
             host_name=envelope.host if envelope is not None else _text(document.get("hostname")),
-            user_name=user,
-            source_ip=source,
+            user_name=_user(kind, detail),
+            source_ip=address_of(address) if type(address) is str else None,
             process_name=_base(executable),
-            process_pid=number,
+            process_pid=_pid(subject),
             process_executable=executable,
             process_command_line=line or None,
             process_parent_name=_base(parent),
             file_path=None if kind in ("exec", "fork") else _file(detail),
             service_name=_SERVICES.get(kind),
-            fields=fields,
+            fields=Lazy(_fields, all_of_it, kind, meaning, damaged),
         ),
     )
+
+
+def _subject(kind: str, detail: dict[str, Any], actor: dict[str, Any]) -> tuple[dict[str, Any], str | None]:
+    """The process that an event is about, and the executable of the one that began it."""
+    target = detail.get("target") if kind == "exec" else detail.get("child") if kind == "fork" else None
+    return (target, _path(actor, "executable")) if type(target) is dict else (actor, None)
+
+
+def _words(detail: dict[str, Any]) -> list[str] | None:
+    arguments = detail.get("args") or detail.get("argv")
+    if type(arguments) is not list:
+        return None
+    return [word for word in arguments[:ARGUMENTS_MAX] if type(word) is str]
+
+
+def _fields(all_of_it: dict[str, Any] | str, kind: str, meaning: Meaning, damaged: bool) -> dict[str, Any]:
+    document, damaged = json_log.whole(all_of_it, damaged)
+    actor, detail = document["process"], document["event"].get(kind)
+    detail = detail if type(detail) is dict else {}
+    fields: dict[str, Any] = {}
+    if damaged:
+        fields["shield.truncated"] = True
+    _leaves(detail, fields)
+    subject, parent = _subject(kind, detail, actor)
+    if subject is actor and type(target := detail.get("target")) is dict and "audit_token" in target:
+        _told(target, "Target.process", fields)
+    _told(subject, "process", fields)
+    if (words := _words(detail)) is not None:
+        fields["process.args"] = words
+    if type(directory := _path(detail, "cwd")) is str:
+        fields["process.working_directory"] = directory
+    if parent is not None:
+        fields["process.parent.executable"] = parent
+    _logon(kind, meaning, detail, fields)
+    return fields
 
 
 def _leaves(detail: dict[str, Any], fields: dict[str, Any]) -> None:
@@ -233,23 +258,32 @@ def _told(process: dict[str, Any], prefix: str, fields: dict[str, Any]) -> None:
         fields[f"{prefix}.pid"] = _pid(process)
 
 
-def _logon(
-    kind: str, meaning: Meaning, detail: dict[str, Any], fields: dict[str, Any]
-) -> tuple[str | None, str | None]:
-    """Account and address of an event about somebody."""
-    user = next((value for name in _ACCOUNTS if type(value := detail.get(name)) is str and value), None)
+def _ways(kind: str, detail: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """How somebody was authenticated, and what is said of it."""
     if kind == "authentication" and type(data := detail.get("data")) is dict:
         for way in _AUTHENTICATIONS:
             if type(told := data.get(way)) is dict:
-                fields["authentication_method"] = way
-                user = (
-                    user
-                    or _text(told.get("record_name"))
-                    or _text(told.get("username"))
-                    or _text(told.get("kerberos_principal"))
-                )
-                if type(instigator := told.get("instigator")) is dict:
-                    _told(instigator, "Effective_process", fields)
+                yield way, told
+
+
+def _user(kind: str, detail: dict[str, Any]) -> str | None:
+    """The account that an event is about."""
+    for name in _ACCOUNTS:
+        if type(value := detail.get(name)) is str and value:
+            return value
+    for _, told in _ways(kind, detail):
+        for name in ("record_name", "username", "kerberos_principal"):
+            if (user := _text(told.get(name))) is not None:
+                return user
+    return None
+
+
+def _logon(kind: str, meaning: Meaning, detail: dict[str, Any], fields: dict[str, Any]) -> None:
+    """What an event about somebody says beside the account and the address."""
+    for way, told in _ways(kind, detail):
+        fields["authentication_method"] = way
+        if type(instigator := told.get("instigator")) is dict:
+            _told(instigator, "Effective_process", fields)
     number = detail.get("uid")
     if meaning in (_LOGON, _LOGGED_OUT) and kind not in ("su", "sudo"):  # of the account, not of the daemon that tells
         number = _number(number.get("uid") if type(number) is dict else number)
@@ -263,12 +297,10 @@ def _logon(
         name = member.get("member_value") if type(member) is dict else None
         if type(name) is str:
             fields["user.target.name"] = name
-        elif user is not None:
+        elif (user := _user(kind, detail)) is not None:
             fields["user.target.name"] = user
         if type(group := detail.get("group_name")) is str:
             fields["group.name"] = group
-    address = detail.get("source_address")
-    return user, address_of(address) if type(address) is str else None
 
 
 def _outcome(detail: dict[str, Any], document: dict[str, Any], meaning: Meaning) -> str | None:

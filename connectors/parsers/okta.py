@@ -8,7 +8,22 @@ from functools import lru_cache
 from typing import Any
 
 from connectors.events import Event, Lazy, Origin, ParseError
-from connectors.json_log import Log, account, address, flat, head, instant, logs, part, parts, stated, text_of, url_path
+from connectors.json_log import (
+    Glance,
+    Log,
+    account,
+    address,
+    flat,
+    head,
+    instant,
+    logs,
+    part,
+    parts,
+    stated,
+    text_of,
+    url_path,
+    whole,
+)
 
 NAME = "okta"
 
@@ -93,6 +108,12 @@ _TARGETS = {  # type of a target -> ECS paths of its name, id and mail
     "PolicyRule": ("rule.name", "rule.id", None),
     "PolicyEntity": ("rule.ruleset", "okta.policy.id", None),
 }
+_GLANCE = Glance(
+    *("eventType", "outcome.result", "actor.alternateId", "actor.displayName", "client.ipAddress", "published"),
+    *("request.ipChain[].ip", "debugContext.debugData.requestUri", "displayMessage", "device.name"),
+    *("target[].type", "target[].alternateId"),
+    wrapped=(*_LISTS, *_ENVELOPES),
+)
 REMEMBERED_MAX = 4096  # event types whose meaning is kept
 
 
@@ -106,14 +127,17 @@ def sniff(text: str) -> bool:
 
 
 def parse(text: str, origin: Origin) -> Sequence[Event]:
+    seen = _GLANCE.read(text)
+    if seen is not None and "eventType" in seen and "actor" in seen:
+        return (_event(seen, text, origin, text, False),)
     found, damaged = logs(text, _LISTS, _ENVELOPES)
-    events = [_event(log, text, origin, damaged) for log in found if "eventType" in log and "actor" in log]
+    events = [_event(log, text, origin, log, damaged) for log in found if "eventType" in log and "actor" in log]
     if not events:
         raise ParseError("no Okta System Log event: no eventType and actor")
     return events
 
 
-def _event(log: Log, text: str, origin: Origin, damaged: bool) -> Event:
+def _event(log: Log, text: str, origin: Origin, all_of_it: Log | str, damaged: bool) -> Event:
     get = log.get
     action = text_of(get("eventType"))
     kind, category, types = _SYSTEM if action is None else _meaning(action)
@@ -144,7 +168,7 @@ def _event(log: Log, text: str, origin: Origin, damaged: bool) -> Event:
         source,
         url_path=None if uri is None else url_path(uri),
         service_name="okta" if category is _AUTH or category is _SESSION else None,
-        fields=Lazy(_fields, log, damaged),
+        fields=Lazy(_fields, all_of_it, damaged),
     )
 
 
@@ -166,7 +190,8 @@ def _user(log: Log, actor: Log) -> tuple[str | None, str | None]:
     return (None, None) if name is None or name.lower() == "unknown" else account(name)
 
 
-def _fields(log: Log, damaged: bool) -> Log:
+def _fields(all_of_it: Log | str, damaged: bool) -> Log:
+    log, damaged = whole(all_of_it, damaged)
     fields = flat(log, NAME)
     actor, client, security = part(log, "actor"), part(log, "client"), part(log, "securityContext")
     debug = part(part(log, "debugContext"), "debugData")

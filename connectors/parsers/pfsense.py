@@ -16,6 +16,8 @@ from connectors.parsers import dhcp, linux_auth, nginx, openvpn, strongswan, unb
 from connectors.values import whole_number
 
 NAME = "pfsense"
+# Parsers of daemons that also run elsewhere: of a source that sends only lines of this firewall, theirs are its own.
+DAEMONS = frozenset({"dhcp", "openvpn", "strongswan", "unbound"})
 
 _MAC = r"[0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2}){5}"
 _IP = rf"(?:\d{{1,3}}(?:\.\d{{1,3}}){{3}}|(?!{_MAC}(?![\w:]))[0-9A-Fa-f]{{0,4}}(?::[0-9A-Fa-f]{{0,4}}){{2,7}}(?:\.\d{{1,3}}){{0,3}})"

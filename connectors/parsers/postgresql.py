@@ -97,7 +97,8 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
     syslog = envelope.app is not None
     if syslog:
         prefix = prefix[max(0, prefix.find(envelope.app or "")) :]
-    stated = _prefix_time(prefix, origin)
+    stamp = _STAMP.search(prefix)
+    stated = _prefix_time(prefix, stamp, origin)
     if stated is None:
         stated = envelope.timestamp
     fields: dict[str, Any] = {}
@@ -113,8 +114,8 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
             fields["application_name"] = value
     if database:
         fields["database"] = database
-    rest = _STAMP.sub(" ", prefix)
-    peer = _ADDRESS.search(rest) if rest.count(":") > 1 or rest.count(".") > 2 else None
+    rest = prefix if stamp is None else f"{prefix[: stamp.start()]} {prefix[stamp.end() :]}"
+    peer = _ADDRESS.search(_STAMP.sub(" ", rest)) if rest.count(":") > 1 or rest.count(".") > 2 else None
     pid = _PID.search(prefix)
     return (
         _event(
@@ -215,7 +216,8 @@ def _csv(text: str, origin: Origin) -> Event:
         raise ParseError(f"a line of csvlog that cannot be read: {error}") from error
     told = {name: value for name, value in zip(_COLUMNS, row, strict=False) if value}
     get = told.get
-    at = _prefix_time(get("log_time", ""), origin)
+    stated = get("log_time", "")
+    at = _prefix_time(stated, _STAMP.search(stated), origin)
     client, _, port = get("connection_from", "").rpartition(":")
     fields: dict[str, Any] = {
         name: told[name]
@@ -252,7 +254,8 @@ def _json(text: str, origin: Origin) -> Event:
         fields["database"] = database
     if damaged:
         fields["shield.truncated"] = True
-    at = _prefix_time(get("timestamp", ""), origin)
+    stated = get("timestamp", "")
+    at = _prefix_time(stated, _STAMP.search(stated), origin)
     return _event(
         origin.received if at is None else at,
         fields,
@@ -266,9 +269,8 @@ def _json(text: str, origin: Origin) -> Event:
     )
 
 
-def _prefix_time(prefix: str, origin: Origin) -> float | None:
+def _prefix_time(prefix: str, match: re.Match[str] | None, origin: Origin) -> float | None:
     """A zone's name that means one offset is honoured; any other leaves the time to the source's clock."""
-    match = _STAMP.search(prefix)
     if match is None:
         epoch = _EPOCH.search(prefix)
         return float(epoch[1]) if epoch is not None else None

@@ -3,7 +3,7 @@
 SentinelOne's own keys stay in `fields`, dotted (`threatInfo.classification`, `tgt.process.cmdline`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from connectors import json_log
 from connectors.events import Event, Lazy, Origin, ParseError
@@ -108,7 +108,6 @@ def _event(log: Log, text: str, origin: Origin, damaged: bool) -> Event | None:
 def _threat(log: Log, arrived: float, damaged: bool) -> Event:
     threat, agent, now = part(log, "threatInfo"), part(log, "agentDetectionInfo"), part(log, "agentRealtimeInfo")
     kind = (text_of(threat.get("classification")) or "malware").lower()
-    status = text_of(threat.get("mitigationStatus"))
     user, domain = _account(first(agent, "agentLastLoggedInUserName") or first(threat, "processUser"))
     return Event(
         moment(threat, ("updatedAt", "createdAt", "identifiedAt"), 0.0) or arrived,
@@ -126,33 +125,33 @@ def _threat(log: Log, arrived: float, damaged: bool) -> Event:
         process_name=first(threat, "originatorProcess"),
         process_command_line=first(threat, "maliciousProcessArguments"),
         file_path=first(threat, "filePath"),
-        fields=Lazy(
-            _fields,
-            log,
-            {
-                "event.kind": "alert",
-                "event.id": text_of(log.get("id")),
-                "rule.name": first(threat, "threatName"),
-                "file.name": program(first(threat, "filePath")),
-                "file.hash.sha1": first(threat, "sha1"),
-                "file.hash.sha256": first(threat, "sha256"),
-                "file.hash.md5": first(threat, "md5"),
-                "host.id": first(now, "agentId") or first(agent, "agentUuid"),
-                "host.domain": first(now, "agentDomain") or first(agent, "agentDomain"),
-                "host.os.name": first(now, "agentOsName") or first(agent, "agentOsName"),
-                "host.ip": address((first(agent, "agentIpV4") or "").partition(",")[0]),
-                "event.reason": status,
-                "threat.technique.name": [
-                    name
-                    for item in parts(log, "indicators")
-                    for tactic in parts(item, "tactics")
-                    for technique in parts(tactic, "techniques")
-                    if (name := first(technique, "name")) is not None
-                ],
-            },
-            damaged,
-        ),
+        fields=Lazy(_fields, log, _threat_fields, damaged),
     )
+
+
+def _threat_fields(log: Log) -> Log:
+    threat, agent, now = part(log, "threatInfo"), part(log, "agentDetectionInfo"), part(log, "agentRealtimeInfo")
+    return {
+        "event.kind": "alert",
+        "event.id": text_of(log.get("id")),
+        "rule.name": first(threat, "threatName"),
+        "file.name": program(first(threat, "filePath")),
+        "file.hash.sha1": first(threat, "sha1"),
+        "file.hash.sha256": first(threat, "sha256"),
+        "file.hash.md5": first(threat, "md5"),
+        "host.id": first(now, "agentId") or first(agent, "agentUuid"),
+        "host.domain": first(now, "agentDomain") or first(agent, "agentDomain"),
+        "host.os.name": first(now, "agentOsName") or first(agent, "agentOsName"),
+        "host.ip": address((first(agent, "agentIpV4") or "").partition(",")[0]),
+        "event.reason": text_of(threat.get("mitigationStatus")),
+        "threat.technique.name": [
+            name
+            for item in parts(log, "indicators")
+            for tactic in parts(item, "tactics")
+            for technique in parts(tactic, "techniques")
+            if (name := first(technique, "name")) is not None
+        ],
+    }
 
 
 def _alert(log: Log, arrived: float, damaged: bool) -> Event:
@@ -188,28 +187,29 @@ def _alert(log: Log, arrived: float, damaged: bool) -> Event:
         first(source, "commandline"),
         first(parent, "name"),
         first(target, "tgtFilePath") or first(alert, "modulePath"),
-        fields=Lazy(
-            _fields,
-            log,
-            {
-                "event.kind": "alert",
-                "event.id": first(alert, "alertId"),
-                "rule.name": first(rule, "name"),
-                "rule.id": first(rule, "id"),
-                "rule.description": first(rule, "description"),
-                "host.id": first(agent, "uuid"),
-                "host.os.name": first(agent, "osName"),
-                "process.parent.pid": number(parent.get("pid")),
-                "process.parent.executable": first(parent, "filePath"),
-                "process.parent.command_line": first(parent, "commandline"),
-                "process.hash.sha1": first(source, "fileHashSha1"),
-                "process.hash.sha256": first(source, "fileHashSha256"),
-                "dns.question.name": first(alert, "dnsRequest"),
-                "registry.path": first(alert, "registryKeyPath", "registryPath"),
-            },
-            damaged,
-        ),
+        fields=Lazy(_fields, log, _alert_fields, damaged),
     )
+
+
+def _alert_fields(log: Log) -> Log:
+    alert, agent, rule = part(log, "alertInfo"), part(log, "agentDetectionInfo"), part(log, "ruleInfo")
+    source, parent = part(log, "sourceProcessInfo"), part(log, "sourceParentProcessInfo")
+    return {
+        "event.kind": "alert",
+        "event.id": first(alert, "alertId"),
+        "rule.name": first(rule, "name"),
+        "rule.id": first(rule, "id"),
+        "rule.description": first(rule, "description"),
+        "host.id": first(agent, "uuid"),
+        "host.os.name": first(agent, "osName"),
+        "process.parent.pid": number(parent.get("pid")),
+        "process.parent.executable": first(parent, "filePath"),
+        "process.parent.command_line": first(parent, "commandline"),
+        "process.hash.sha1": first(source, "fileHashSha1"),
+        "process.hash.sha256": first(source, "fileHashSha256"),
+        "dns.question.name": first(alert, "dnsRequest"),
+        "registry.path": first(alert, "registryKeyPath", "registryPath"),
+    }
 
 
 def _activity(log: Log, arrived: float, damaged: bool) -> Event:
@@ -235,24 +235,24 @@ def _activity(log: Log, arrived: float, damaged: bool) -> Event:
         address(data.get("ipAddress")) if category == ("authentication",) else None,
         file_path=first(data, "filePath"),
         service_name="sentinelone" if category == ("authentication",) else None,
-        fields=Lazy(
-            _fields,
-            log,
-            {
-                "event.id": first(log, "id"),
-                "event.reason": first(data, "reason"),
-                "user.id": first(log, "userId"),
-                "user.full_name": first(data, "fullName", "username"),
-                "user.email": first(data, "recoveryEmail", "email"),
-                "host.id": first(log, "agentId"),
-                "host.ip": address(data.get("externalIp")),
-                "file.name": first(data, "fileDisplayName"),
-                "file.hash.sha1": first(data, "fileContentHash"),
-                "rule.name": first(data, "threatClassification", "ruleName"),
-            },
-            damaged,
-        ),
+        fields=Lazy(_fields, log, _activity_fields, damaged),
     )
+
+
+def _activity_fields(log: Log) -> Log:
+    data = part(log, "data")
+    return {
+        "event.id": first(log, "id"),
+        "event.reason": first(data, "reason"),
+        "user.id": first(log, "userId"),
+        "user.full_name": first(data, "fullName", "username"),
+        "user.email": first(data, "recoveryEmail", "email"),
+        "host.id": first(log, "agentId"),
+        "host.ip": address(data.get("externalIp")),
+        "file.name": first(data, "fileDisplayName"),
+        "file.hash.sha1": first(data, "fileContentHash"),
+        "rule.name": first(data, "threatClassification", "ruleName"),
+    }
 
 
 def _told(told: str, log: Log, data: Log) -> tuple[tuple[str, ...], tuple[str, ...], str | None]:
@@ -289,20 +289,20 @@ def _inventory(log: Log, arrived: float, damaged: bool) -> Event:
         first(log, "computerName"),
         user,
         domain,
-        fields=Lazy(
-            _fields,
-            log,
-            {
-                "host.id": first(log, "uuid", "id") if agent else None,
-                "host.ip": address(log.get("lastIpToMgmt")) or address(log.get("externalIp")),
-                "host.os.name": first(log, "osName"),
-                "host.domain": first(log, "domain"),
-                "group.name": first(log, "groupName") if agent else first(log, "name"),
-                "observer.version": first(log, "agentVersion"),
-            },
-            damaged,
-        ),
+        fields=Lazy(_fields, log, _inventory_fields, damaged),
     )
+
+
+def _inventory_fields(log: Log) -> Log:
+    agent = "computerName" in log
+    return {
+        "host.id": first(log, "uuid", "id") if agent else None,
+        "host.ip": address(log.get("lastIpToMgmt")) or address(log.get("externalIp")),
+        "host.os.name": first(log, "osName"),
+        "host.domain": first(log, "domain"),
+        "group.name": first(log, "groupName") if agent else first(log, "name"),
+        "observer.version": first(log, "agentVersion"),
+    }
 
 
 def _seen(log: Log, arrived: float, damaged: bool) -> Event:
@@ -364,36 +364,36 @@ def _seen(log: Log, arrived: float, damaged: bool) -> Event:
         first(log, "tgt.file.path", "module.path"),
         None if url is None else json_log.url_path(url),
         service_name="windows" if kind == "logon" else None,
-        fields=Lazy(
-            _fields,
-            log,
-            {
-                "event.id": first(log, "event.id"),
-                "host.id": first(log, "agent.uuid"),
-                "host.os.name": first(log, "endpoint.os"),
-                "process.parent.pid": number(get("src.process.pid" if created else "src.process.parent.pid")),
-                "process.parent.command_line": first(
-                    log, "src.process.cmdline" if created else "src.process.parent.cmdline"
-                ),
-                "process.hash.sha1": first(log, f"{own}.image.sha1"),
-                "process.hash.sha256": first(log, f"{own}.image.sha256"),
-                "file.hash.sha1": first(log, "tgt.file.sha1"),
-                "file.hash.sha256": first(log, "tgt.file.sha256"),
-                "dns.question.name": first(log, "event.dns.request"),
-                "registry.path": first(log, "registry.keyPath"),
-                "url.original": url,
-                "rule.name": first(log, "indicator.name"),
-            },
-            damaged,
-        ),
+        fields=Lazy(_fields, log, _seen_fields, damaged),
     )
+
+
+def _seen_fields(log: Log) -> Log:
+    get = log.get
+    created = first(log, "event.type") == "Process Creation"
+    own = "tgt.process" if created else "src.process"
+    return {
+        "event.id": first(log, "event.id"),
+        "host.id": first(log, "agent.uuid"),
+        "host.os.name": first(log, "endpoint.os"),
+        "process.parent.pid": number(get("src.process.pid" if created else "src.process.parent.pid")),
+        "process.parent.command_line": first(log, "src.process.cmdline" if created else "src.process.parent.cmdline"),
+        "process.hash.sha1": first(log, f"{own}.image.sha1"),
+        "process.hash.sha256": first(log, f"{own}.image.sha256"),
+        "file.hash.sha1": first(log, "tgt.file.sha1"),
+        "file.hash.sha256": first(log, "tgt.file.sha256"),
+        "dns.question.name": first(log, "event.dns.request"),
+        "registry.path": first(log, "registry.keyPath"),
+        "url.original": first(log, "url.address", "event.url"),
+        "rule.name": first(log, "indicator.name"),
+    }
 
 
 def _account(user: str | None) -> tuple[str | None, str | None]:
     return (None, None) if user is None else account(user) if "\\" in user else (user, None)
 
 
-def _fields(log: Log, about: Log, damaged: bool) -> Log:
+def _fields(log: Log, about: Callable[[Log], Log], damaged: bool) -> Log:
     fields = flat(log, NAME)
-    fields |= {path: value for path, value in about.items() if value is not None and value != []}
+    fields |= {path: value for path, value in about(log).items() if value is not None and value != []}
     return fields | stated(observer__vendor="SentinelOne", shield__truncated=damaged or None)

@@ -12,7 +12,21 @@ from functools import lru_cache
 from connectors import json_log
 from connectors.clock import EPOCH_S_MAX
 from connectors.events import Event, Lazy, Origin, ParseError
-from connectors.json_log import Log, account, address, first, flat, moment, number, part, port, program, stated
+from connectors.json_log import (
+    Glance,
+    Log,
+    account,
+    address,
+    first,
+    flat,
+    moment,
+    number,
+    part,
+    port,
+    program,
+    stated,
+    whole,
+)
 
 NAME = "sophos_central"
 ARGUMENTS_MAX = 32  # of one message of the anti-virus that are put in their places
@@ -56,6 +70,26 @@ _WHO = re.compile(r"User \(([^()]{1,256})\)")
 _FOUND = re.compile(r"(?i)infected|threat|virus|malware detected|has been (?:detected|blocked)")
 _TIMES = ("when", "created_at", "event_time", "end", "rt")
 
+_OF_ITEM = ("source_info.ip", "core_remedy_items.items[].type", "core_remedy_items.items[].descriptor")
+_GLANCE = Glance(
+    *(
+        "when",
+        "event_service_event_id",
+        "type",
+        "source",
+        "suser",
+        "description",
+        "name",
+        "message",
+        "location",
+        "dhost",
+    ),
+    *("ips_threat_data", "amsi_threat_data.processName", "amsi_threat_data.processPath"),
+    *("data.ips_threat", "data.hmpa_exploit", "data.user_name", *_OF_ITEM, *(f"data.{path}" for path in _OF_ITEM)),
+    *_TIMES,
+    wrapped=_LISTS,
+)
+
 
 def sniff(text: str) -> bool:
     if text.startswith("<log><category>") or (text[15:16] == "\t" and _WINDOWS.match(text) is not None):
@@ -70,15 +104,18 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
         return (_unix(text, origin),)
     if text[15:16] == "\t" and (line := _WINDOWS.fullmatch(text)) is not None:
         return (_windows(line, origin),)
+    seen = _GLANCE.read(text)
+    if seen is not None and _is_known(seen):
+        return (_event(seen, text, origin, text, False),)
     found, damaged = json_log.logs(text, _LISTS)
-    events = [
-        _event(log, text, origin, damaged)
-        for log in found
-        if "when" in log or "event_service_event_id" in log or str(log.get("type")).startswith("Event::")
-    ]
+    events = [_event(log, text, origin, log, damaged) for log in found if _is_known(log)]
     if not events:
         raise ParseError("no Sophos Central alert or event: neither a time nor a type of theirs")
     return events
+
+
+def _is_known(log: Log) -> bool:
+    return "when" in log or "event_service_event_id" in log or str(log.get("type")).startswith("Event::")
 
 
 def _unix(text: str, origin: Origin) -> Event:
@@ -146,7 +183,7 @@ def _meaning(code: str) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
     return kind, category, ("info",) if types == ("denied",) and any(word in code for word in _LETTING) else types
 
 
-def _event(log: Log, text: str, origin: Origin, damaged: bool) -> Event:
+def _event(log: Log, text: str, origin: Origin, all_of_it: Log | str, damaged: bool) -> Event:
     data = part(log, "data")
     code = first(log, "type")
     kind, category, types = _meaning((code or "")[:CODE_CHARS_MAX])
@@ -191,7 +228,7 @@ def _event(log: Log, text: str, origin: Origin, damaged: bool) -> Event:
         or number(intrusion.get("executablePid")),
         path or first(intrusion, "executable_path", "executablePath"),
         file_path=_file(log, data),
-        fields=Lazy(_fields, log, data, damaged),
+        fields=Lazy(_fields, all_of_it, damaged),
     )
 
 
@@ -204,7 +241,9 @@ def _file(log: Log, data: Log) -> str | None:
     return None
 
 
-def _fields(log: Log, data: Log, damaged: bool) -> Log:
+def _fields(all_of_it: Log | str, damaged: bool) -> Log:
+    log, damaged = whole(all_of_it, damaged)
+    data = part(log, "data")
     kind = str(log.get("type"))
     fields = flat(log, NAME)
     return fields | stated(

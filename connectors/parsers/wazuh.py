@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from connectors import tolerant_json
+from connectors import json_log, tolerant_json
 from connectors.clock import from_iso
 from connectors.envelope import peel
-from connectors.events import Event, Origin, ParseError
+from connectors.events import Event, Lazy, Origin, ParseError
 from connectors.parsers import windows
 from connectors.values import address_of
 
@@ -71,6 +71,11 @@ _DESTINATION_PORT = ("dstport", "dst_port", "dest_port")
 _USER = ("dstuser", "srcuser", "user", "username", "uname")
 _ACTION = ("action", "status")
 
+_GLANCE = json_log.Glance(
+    *("full_log", "timestamp", "@timestamp", "data", "rule.groups", "agent.name", "decoder.parent", "decoder.name"),
+    *("predecoder.hostname", "predecoder.program_name", "syscheck.event", "syscheck.path"),
+)
+
 
 def sniff(text: str) -> bool:
     begin = 0 if text[:1] == "{" else text.find("{", 0, HEAD_CHARS_MAX)
@@ -81,14 +86,72 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
     begin = 0 if text[:1] == "{" else text.find("{", 0, HEAD_CHARS_MAX)
     if begin < 0:
         raise ParseError("no Wazuh alert: no JSON object")
-    document, damaged = tolerant_json.decode(text[begin:] if begin else text)
-    if type(document) is not dict or not any(name in document for name in ("rule", "agent", "full_log")):
+    body = text[begin:] if begin else text
+    damaged = False
+    all_of_it: dict[str, Any] | str = body
+    document = _GLANCE.read(body) if '"win":' not in body else None
+    if document is None:
+        decoded, damaged = tolerant_json.decode(body)
+        if type(decoded) is not dict:
+            raise ParseError("no Wazuh alert: no JSON object")
+        all_of_it = document = decoded
+    if not any(name in document for name in ("rule", "agent", "full_log")):
         raise ParseError("no Wazuh alert: a JSON object without rule, agent or full_log")
+    meaning = _meaning(_groups(_part(document, "rule")))
+    data = _part(document, "data")
+    before = _part(document, "predecoder")
+    host = _text(before.get("hostname")) or _text(_part(document, "agent").get("name"))
+    at = _time(document.get("timestamp") or document.get("@timestamp"), text[:begin], origin)
+    if type(data.get("win")) is dict:
+        fields = _around(document, damaged)
+        if (event := _windows(data, fields, meaning, host, at, origin)) is not None:
+            return (event,)
+    return (_event(document, data, before, meaning, Lazy(_fields, all_of_it, damaged), host, at),)
+
+
+def _groups(rule: dict[str, Any]) -> list[str]:
+    groups = rule.get("groups")
+    return [group for group in groups[:LIST_MAX] if type(group) is str] if type(groups) is list else []
+
+
+def _meaning(groups: list[str]) -> Meaning:
+    if GROUPS.keys().isdisjoint(groups):
+        return _ALERT
+    return next(meaning for group, meaning in GROUPS.items() if group in groups)
+
+
+def _fields(all_of_it: dict[str, Any] | str, damaged: bool) -> dict[str, Any]:
+    document, damaged = json_log.whole(all_of_it, damaged)
+    fields = _around(document, damaged)
+    data = _part(document, "data")
+    _leaves(data, fields)
+    decoder = _part(document, "decoder")
+    if (name := _text(decoder.get("name"))) is not None:
+        fields["wazuh.decoder.name"] = name
+    check = document.get("syscheck")
+    if type(check) is dict:
+        for name in ("sha256_after", "sha1_after", "md5_after"):
+            if (value := _text(check.get(name))) is not None:
+                fields["file.hash." + name.partition("_")[0]] = value
+        if (owner := _text(check.get("uname_after"))) is not None:
+            fields["file.owner"] = owner
+    actor = _text(data.get("srcuser"))
+    if actor is None:
+        return fields
+    if (_text(decoder.get("parent")) or name) == "sudo":
+        if (other := _text(data.get("dstuser"))) is not None:
+            fields["user.effective.name"] = other
+    elif actor != _first(data, _USER):
+        fields["source.user.name"] = actor
+    return fields
+
+
+def _around(document: dict[str, Any], damaged: bool) -> dict[str, Any]:
+    """What an alert says around the event: of the rule, the agent and the manager."""
     fields: dict[str, Any] = {"event.kind": "alert" if "rule" in document else "event"}
     if damaged:
         fields["shield.truncated"] = True
-    rule = _part(document, "rule")
-    meaning = _about_rule(rule, fields)
+    _about_rule(_part(document, "rule"), fields)
     agent, manager = _part(document, "agent"), _part(document, "manager")
     for key, path in (("id", "agent.id"), ("name", "agent.name"), ("ip", "host.ip")):
         if (value := _text(agent.get(key))) is not None:
@@ -97,19 +160,10 @@ def parse(text: str, origin: Origin) -> Sequence[Event]:
         fields["observer.name"] = observer
     if (location := _text(document.get("location"))) is not None:
         fields["log.file.path"] = location
-    data = _part(document, "data")
-    before = _part(document, "predecoder")
-    host = _text(before.get("hostname")) or _text(agent.get("name"))
-    at = _time(document.get("timestamp") or document.get("@timestamp"), text[:begin], origin)
-    if type(data.get("win")) is dict and (event := _windows(data, fields, meaning, host, at, origin)) is not None:
-        return (event,)
-    _leaves(data, fields)
-    return (_event(document, data, before, meaning, fields, host, at),)
+    return fields
 
 
-def _about_rule(rule: dict[str, Any], fields: dict[str, Any]) -> Meaning:
-    groups = rule.get("groups")
-    groups = [group for group in groups[:LIST_MAX] if type(group) is str] if type(groups) is list else []
+def _about_rule(rule: dict[str, Any], fields: dict[str, Any]) -> None:
     stated = (
         ("rule.id", rule.get("id")),
         ("rule.name", rule.get("description")),
@@ -117,7 +171,7 @@ def _about_rule(rule: dict[str, Any], fields: dict[str, Any]) -> Meaning:
         ("rule.firedtimes", rule.get("firedtimes")),
     )
     fields |= {path: value for path, value in stated if type(value) is str or _number(value) is not None}
-    if groups:
+    if groups := _groups(rule):
         fields["rule.category"] = groups
     mitre = _part(rule, "mitre")
     for key, name in (
@@ -127,9 +181,6 @@ def _about_rule(rule: dict[str, Any], fields: dict[str, Any]) -> Meaning:
     ):
         if type(found := mitre.get(key)) is list:
             fields[name] = [word for word in found[:LIST_MAX] if type(word) is str]
-    if GROUPS.keys().isdisjoint(groups):
-        return _ALERT
-    return next(meaning for group, meaning in GROUPS.items() if group in groups)
 
 
 def _windows(
@@ -137,8 +188,8 @@ def _windows(
 ) -> Event | None:
     """The Windows event in an alert, with the rule that it hit."""
     try:
-        (event, *_) = windows.generally(msgspec.json.encode({"win": data["win"]}).decode(), origin)
-    except (ParseError, msgspec.EncodeError, ValueError, RecursionError):
+        event = windows.of_wazuh(data, data["win"], False, origin)
+    except ParseError:
         return None
     return msgspec.structs.replace(
         event,
@@ -156,24 +207,17 @@ def _event(
     data: dict[str, Any],
     before: dict[str, Any],
     meaning: Meaning,
-    fields: dict[str, Any],
+    fields: Lazy,
     host: str | None,
     at: float,
 ) -> Event:
     decoder = _part(document, "decoder")
     decoded = _text(decoder.get("parent")) or _text(decoder.get("name"))
-    if (name := _text(decoder.get("name"))) is not None:
-        fields["wazuh.decoder.name"] = name
     types, action, path = meaning.type, _first(data, _ACTION), _text(data.get("file"))
     check = document.get("syscheck")
     if type(check) is dict:
         change = _text(check.get("event")) or "modified"
         types, action, path = (_SYSCHECK.get(change, "change"),), change, _text(check.get("path"))
-        for name in ("sha256_after", "sha1_after", "md5_after"):
-            if (value := _text(check.get(name))) is not None:
-                fields["file.hash." + name.partition("_")[0]] = value
-        if (owner := _text(check.get("uname_after"))) is not None:
-            fields["file.owner"] = owner
     audit = _part(data, "audit")
     audited = _part(audit, "file")
     line = _text(data.get("command")) or _text(audit.get("command"))
@@ -182,11 +226,7 @@ def _event(
         line = " ".join(value for key in sorted(execve) if type(value := execve[key]) is str)
     user = _first(data, _USER)
     if decoded == "sudo" and (actor := _text(data.get("srcuser"))) is not None:
-        user, other = actor, _text(data.get("dstuser"))
-        if other is not None:
-            fields["user.effective.name"] = other
-    elif (actor := _text(data.get("srcuser"))) is not None and actor != user:
-        fields["source.user.name"] = actor
+        user = actor
     url = _text(data.get("url"))
     source, destination = _first(data, _SOURCE), _first(data, _DESTINATION)
     outcome = meaning.outcome

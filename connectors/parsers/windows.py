@@ -118,7 +118,7 @@ def _document(d: dict[str, Any], damaged: bool, origin: Origin) -> list[Event]:
         if type(event) is dict and (found := _evtx(event, damaged, origin)):
             return found
     if type(d.get("win")) is dict:
-        return [_wazuh(d, d["win"], damaged, origin)]
+        return [of_wazuh(d, d["win"], damaged, origin)]
     if "event_id" in d and ("log_name" in d or "event_data" in d or "channel" in d):
         return [_winlogbeat(d, d, damaged, origin)]
     if "LogName" in d or "Channel" in d or "EventID" in d:
@@ -201,7 +201,7 @@ def _winlogbeat(d: dict[str, Any], w: dict[str, Any], damaged: bool, origin: Ori
 
 
 # Keys of flat JSON that are the shipper's or `<System>`'s, not the event's data.
-_ENVELOPE_KEYS = frozenset(
+ENVELOPE_KEYS = frozenset(
     (
         *("EventID", "Id", "Channel", "LogName", "Provider", "ProviderName", "Provider_Name", "SourceName"),
         *("ProviderGuid", "Hostname", "Computer", "MachineName", "EventRecordID", "RecordNumber", "Keywords", "Level"),
@@ -240,7 +240,7 @@ def _names(names: tuple[str, ...]) -> list[tuple[str, str]]:
 
 @lru_cache(maxsize=1024)
 def _kept(names: tuple[str, ...]) -> list[tuple[str, str]]:
-    return _names(tuple(name for name in names if name not in _ENVELOPE_KEYS)[:FIELDS_MAX])
+    return _names(tuple(name for name in names if name not in ENVELOPE_KEYS)[:FIELDS_MAX])
 
 
 def _flat(d: dict[str, Any], damaged: bool, origin: Origin) -> Event:
@@ -277,14 +277,14 @@ def _flat(d: dict[str, Any], damaged: bool, origin: Origin) -> Event:
     )
     if get("AccountType") and "AccountName" in fields:  # the account that wrote the event, not one the event is about
         fields["winlog.user.name"] = fields.pop("AccountName")
-    if system.outcome in _NXLOG_TYPES:
+    if isinstance(system.outcome, str) and system.outcome in NXLOG_TYPES:
         fields.pop("EventType", None)  # NXLog keeps a Sysmon EventType aside, in this spelling
         if "EventTypeOrignal" in fields:
             fields["EventType"] = fields.pop("EventTypeOrignal")
     return event_of(fields, system, None, damaged, origin)
 
 
-_NXLOG_TYPES = frozenset(("AUDIT_SUCCESS", "AUDIT_FAILURE", "INFO", "ERROR", "WARNING", "CRITICAL", "VERBOSE", "DEBUG"))
+NXLOG_TYPES = frozenset(("AUDIT_SUCCESS", "AUDIT_FAILURE", "INFO", "ERROR", "WARNING", "CRITICAL", "VERBOSE", "DEBUG"))
 
 
 def _evtx(event: dict[str, Any], damaged: bool, origin: Origin) -> list[Event]:
@@ -318,7 +318,7 @@ def _evtx(event: dict[str, Any], damaged: bool, origin: Origin) -> list[Event]:
     return [event_of(fields, system, None, damaged, origin)]
 
 
-def _wazuh(d: dict[str, Any], win: dict[str, Any], damaged: bool, origin: Origin) -> Event:
+def of_wazuh(d: dict[str, Any], win: dict[str, Any], damaged: bool, origin: Origin) -> Event:
     """A Wazuh agent's JSON: names begin with a small letter, backslashes of the data come doubled."""
     fields: Fields = {}
     for name, block in win.items():
