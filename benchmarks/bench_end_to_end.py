@@ -23,6 +23,7 @@ import numpy as np
 
 from benchmarks import lines, measure
 from benchmarks.bench_detect import PROFILES, RULES, TWO
+from benchmarks.bench_rules import RULES as PUBLIC_RULES
 from shield import config as configs
 from shield.broker import Out, open_broker
 from shield.demo_logs import TENANT
@@ -36,10 +37,12 @@ REST_EVERY_S, REST_LOOKS, REST_SHARE = 0.25, 8, 0.1  # at rest: below this share
 LATENCY_S = 20.0  # how long half load is kept up
 LATENCY_SKIPPED_S = 4.0  # of it at the start, until everything is warm
 ATTACKS_PER_S = 8.0
+PLACEHOLDERS = {"known_cdcs": ["10.20.1.10"]}  # of two public rules; without values they would be refused
 CONFIG = """
 broker: {broker}
 bundled_rules: false
 rules: [{rules}]
+placeholders: {placeholders}
 profiles: [{profiles}]
 models: {{key_file: {folder}/models.key}}
 metrics: {{ingest: {ingest}, detect: {detect}, deliver: {deliver}}}
@@ -53,7 +56,15 @@ sinks:
 class Town:
     """The lines of all runs, and what must come out of them."""
 
-    def __init__(self, count: int, per_second: float, profiles: Sequence[Path], folder: Path) -> None:
+    def __init__(
+        self,
+        count: int,
+        per_second: float,
+        profiles: Sequence[Path],
+        folder: Path,
+        rules: Sequence[Path] = RULES,
+    ) -> None:
+        self.rules = rules
         self.begin = time.time() // 60 * 60 - 3600
         self.year = datetime.fromtimestamp(self.begin, UTC).year
         self.profiles = profiles
@@ -69,7 +80,8 @@ class Town:
         (folder / "models.key").write_text("0" * 64, encoding="utf-8")  # signs nothing here: nothing is trained
         text = CONFIG.format(
             broker=broker,
-            rules=", ".join(map(str, RULES)),
+            rules=", ".join(map(str, self.rules)),
+            placeholders=json.dumps(PLACEHOLDERS),
             profiles=", ".join(map(str, self.profiles)),
             folder=folder,
             sources=sources
@@ -353,6 +365,32 @@ def _watch(target: Path, seen: dict[str, float], stop: threading.Event) -> None:
         time.sleep(0.002)
 
 
+def beside_sigma(count: int, per_second: float, names: Sequence[str], runs: int = measure.RUNS) -> None:
+    """One detect worker with our rules, and with the public Sigma rules beside them, by turns."""
+    if not PUBLIC_RULES[0].is_dir():
+        print(f"end to end: left out, the public rules are not in {PUBLIC_RULES[0].parent}")
+        return
+    with tempfile.TemporaryDirectory(prefix="bench-") as scratch, brokers(names) as found:
+        folder = Path(scratch)
+        towns = {
+            kind: Town(count, per_second, TWO, folder / kind, rules)
+            for kind, rules in (("ours", RULES), ("with Sigma", [*RULES, *PUBLIC_RULES]))
+        }
+        rows = []
+        for name, options in found.items():
+            measured: dict[str, list[dict[str, Any]]] = {kind: [] for kind in towns}
+            for number in range(runs):
+                for kind, town in towns.items():
+                    prefix = f"{name}-{kind.replace(' ', '-')}-{number}"
+                    broker = options.format(folder=folder / prefix, prefix=prefix)
+                    measured[kind].append(detect(town, folder / prefix, broker))
+            for kind, those in measured.items():
+                first = measure.median(measured["ours"])
+                rows.append({"broker": name, "rules": kind, **measure.median(those)})
+                rows[-1]["share"] = rows[-1]["lines/CPU s"] / first["lines/CPU s"]
+        measure.write("end_to_end_sigma", rows, lines_per_event_second=per_second, profiles=len(TWO), runs=runs)
+
+
 def run(
     count: int,
     per_second: float,
@@ -403,7 +441,11 @@ if __name__ == "__main__":
     parser.add_argument("--broker", action="append", choices=["embedded", "kafka"], help="both without it")
     parser.add_argument("--all-profiles", action="store_true", help="all bundled profiles instead of two")
     parser.add_argument("--no-latency", action="store_true")
+    parser.add_argument("--sigma", action="store_true", help="only detection, with the public Sigma rules and without")
     given = parser.parse_args()
+    if given.sigma:
+        beside_sigma(given.lines, given.per_second, given.broker or ["embedded", "kafka"], given.runs)
+        raise SystemExit
     run(
         given.lines,
         given.per_second,

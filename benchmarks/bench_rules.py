@@ -6,26 +6,35 @@ command lines made unique, the worst case. The public rules and recordings stand
 
 import argparse
 import gc
+import importlib
 import random
 import re
 import resource
 import shutil
+import sqlite3
+import subprocess
 import sys
 import tempfile
 import time
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from functools import cache, partial
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from benchmarks import measure
 from connectors.events import Event
 from connectors.parse import Reader
-from detectors.sigma import Rule, RuleSet
+from detectors.sigma import Rule, RuleSet, scan, values
 from detectors.sigma.generate import checker
 from detectors.sigma.logsource import sources
-from detectors.sigma.tree import Const, simplify
+from detectors.sigma.native import Lines
+from shield.rule_matching import Forms
 
 DATA = measure.ROOT.parent / "shared" / "data"
 RULES = [DATA / "sigma" / name for name in ("rules", "rules-emerging-threats", "rules-threat-hunting")]
@@ -34,9 +43,11 @@ Kind = tuple[str, str | None, tuple[str, ...]]  # what decides which rules apply
 CACHE = measure.RESULTS / "rules-cache"
 COUNTS = (10, 100, 1000, 0)  # 0 for all
 EVENTS = {"mix": 40_000, "pc": 10_000}
-NAIVE_PER_BATCH = {"mix": 100, "pc": 50}  # of these events every rule is run
+NAIVE_PER_BATCH = {"mix": 50, "pc": 25}  # of these events every rule is run
 WARM_EVENTS = {"mix": 20_000, "pc": 10_000}  # before the clock: tables are built and the rarest texts chosen
 BATCH_LINES = 1_000
+SQLITE_EVENTS = 500
+MARK = "BenchmarkLine"  # a field that no rule reads
 SOAK_EVENTS = 1_000_000
 RECEIVED = 1_793_491_200.0
 HOSTILE_CHARS = 32_768
@@ -83,8 +94,17 @@ def batches(lines: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
         yield lines[start : start + BATCH_LINES]
 
 
+def whole(lines: Sequence[bytes]) -> list[Sequence[Event]]:
+    """The events of each line as the pipeline's parser makes them."""
+    return Forms(RECEIVED).read(lines)
+
+
 class Loop:
-    """Every rule of an event's log source by itself, one after the other."""
+    """Every rule that an event's log source admits, one after the other, each as plain generated Python.
+
+    Nothing is remembered from one rule or event to the next, no text is looked for before an expression is run, and no
+    rule is left out because its event id cannot be met: the functions of the engine without its short cuts.
+    """
 
     def __init__(self, rules: Sequence[Rule]) -> None:
         self._rules = rules
@@ -107,62 +127,130 @@ class Loop:
         for rule in self._rules:
             if rule.condition is None or not told.match(rule.product, rule.category, rule.service):
                 continue
-            node = simplify(rule.condition, kind[1])
-            if node != Const(value=False):
-                found.append((rule.id, self._checks.setdefault(f"{rule.id}{kind[1]}", checker(node))))
+            if rule.id not in self._checks:
+                self._checks[rule.id] = plain(checker(rule.condition))
+            found.append((rule.id, self._checks[rule.id]))
         return found
 
 
+def plain(check: Callable[[Event], bool]) -> Callable[[Event], bool]:
+    """A generated function with everything that remembers replaced by what does not."""
+    bound = check.__globals__
+    for name, value in bound.items():
+        if isinstance(value, values.Search):
+            bound[name] = PlainSearch(value)
+        elif isinstance(value, scan.AnyOf):
+            bound[name] = PlainAnyOf(value)
+        elif isinstance(value, values.Within):
+            bound[name] = PlainWithin(value)
+    bound["lowered"] = str.lower
+    return check
+
+
+class PlainSearch:
+    def __init__(self, wanted: values.Search) -> None:
+        self._search = wanted._search  # noqa: SLF001 -- what it does when it remembers nothing
+        self._ends = wanted._ends  # noqa: SLF001 -- see above
+
+    def found(self, value: str | values.Many) -> bool:
+        if isinstance(value, values.Many):
+            return any(map(self.found, value.texts))
+        if value is values.ABSENT:
+            return False
+        text = value.encode("utf-8", "replace")
+        return self._search(text) is not None or (
+            self._ends and text.endswith(b"\n") and self._search(text[:-1]) is not None
+        )
+
+
+class PlainAnyOf:
+    def __init__(self, wanted: scan.AnyOf) -> None:
+        self._texts = wanted._scanner._texts  # noqa: SLF001 -- see above
+
+    def found(self, value: str) -> bool:
+        return any(text in value for text in self._texts)
+
+
+class PlainWithin:
+    def __init__(self, wanted: values.Within) -> None:
+        self._network = wanted._network  # noqa: SLF001 -- see above
+
+    def found(self, value: str | values.Many) -> bool:
+        if isinstance(value, values.Many):
+            return any(map(self.found, value.texts))
+        try:
+            return ip_address(value) in self._network
+        except ValueError:
+            return False
+
+
 def lane(name: str, rules: Sequence[Rule]) -> dict[str, Any]:
-    """Index and loop over the same fresh events, by turns: what disturbs one disturbs the other as well."""
+    """Lines to matches by index and by loop, by turns: what disturbs one disturbs the other as well.
+
+    Both read the lines in the same short way; beside it stands what the pipeline's own parser would take for them.
+    """
     engine, loop = RuleSet(rules), Loop(rules)
     lines = corpus(name)
     warm, lines = lines[: WARM_EVENTS[name]], lines[WARM_EVENTS[name] :]
-    read, again = reader(), reader()
+    ours, again = Lines(rules, whole), Lines(rules, whole)
     begun = time.process_time()
-    for batch in batches(warm):
-        for event in read.read(batch, RECEIVED).events:
-            engine.matches(event)
+    for _ in found_in(ours, engine.matches, warm):
+        pass
     warm_s = time.process_time() - begun
-    for event in again.read(warm, RECEIVED).events:
-        if loop.is_new(event):
-            loop.matches(event)
+    for events in again.read(warm):
+        for event in events:
+            if loop.is_new(event):
+                loop.matches(event)
     gc.collect()
     gc.freeze()
-    parse_s = match_s = naive_s = 0.0
-    events = matches = looped = 0
+    took = dict.fromkeys(("read", "match", "naive", "parse"), 0.0)
+    matches = looped = 0
     same = True
     for batch in batches(lines):
         begun = time.process_time()
-        parsed = read.read(batch, RECEIVED).events
-        parse_s += (now := time.process_time()) - begun
-        found = [engine.matches(event) for event in parsed]
-        match_s += time.process_time() - now
-        events += len(parsed)
-        matches += sum(map(len, found))
-        few = again.read(batch[: NAIVE_PER_BATCH[name]], RECEIVED).events
+        for _ in ours.read(batch):
+            pass
+        took["read"] += time.process_time() - begun
         begun = time.process_time()
-        wanted = [loop.matches(event) for event in few]
-        naive_s += time.process_time() - begun
+        found = list(found_in(ours, engine.matches, batch))
+        took["match"] += time.process_time() - begun
+        matches += sum(map(len, found))
+        few = batch[: NAIVE_PER_BATCH[name]]
+        begun = time.process_time()
+        wanted = list(found_in(again, loop.matches, few))
+        took["naive"] += time.process_time() - begun
+        begun = time.process_time()
+        parsed = whole(few)
+        took["parse"] += time.process_time() - begun
         looped += len(few)
-        same = same and found[: len(few)] == wanted
+        same = same and found[: len(few)] == wanted == [all_hits(loop, events) for events in parsed]
     gc.unfreeze()
-    parse_us, match_us, naive_us = 1e6 * parse_s / events, 1e6 * match_s / events, 1e6 * naive_s / looped
+    us, naive_us = 1e6 * took["match"] / len(lines), 1e6 * took["naive"] / looped
     return {
         "lane": name,
         "rules": len(rules),
-        "events": events,
+        "lines": len(lines),
         "matches": matches,
         "warm-up s": warm_s,
-        "parse us": parse_us,
-        "match us": match_us,
+        "reading us": 1e6 * took["read"] / len(lines),
+        "us": us,
         "naive us": naive_us,
-        "times naive": naive_us / match_us,
-        "match events/s": 1e6 / match_us,
-        "lines to matches/s": 1e6 / (parse_us + match_us),
+        "times naive": naive_us / us,
+        "lines/s": 1e6 / us,
+        "whole event us": 1e6 * took["parse"] / looped,
         "compared": looped,
         "same as naive": same,
     }
+
+
+def found_in(lines: Lines, matches: Callable[[Event], list[str]], batch: Sequence[bytes]) -> Iterator[list[str]]:
+    """The matches of each line."""
+    for events in lines.read(batch):
+        yield matches(events[0]) if len(events) == 1 else [rule for event in events for rule in matches(event)]
+
+
+def all_hits(loop: Loop, events: Sequence[Event]) -> list[str]:
+    return [rule for event in events for rule in loop.matches(event)]
 
 
 def hostile(rules: Sequence[Rule]) -> list[dict[str, Any]]:
@@ -184,6 +272,9 @@ def hostile(rules: Sequence[Rule]) -> list[dict[str, Any]]:
         "letters that grow": "\u0130" * HOSTILE_CHARS,
     }
     rows: list[dict[str, Any]] = []
+    gc.collect()
+    gc.freeze()  # as the detect role does
+    gc.disable()
     for name, text in texts.items():
         cut = text[:HOSTILE_CHARS]
         events = [with_command_line(model, f"{n} {cut}") for n in range(20)]
@@ -191,6 +282,8 @@ def hostile(rules: Sequence[Rule]) -> list[dict[str, Any]]:
         seconds = min(measure.cpu_of(partial(_match_all, engine, events)) for _ in range(3))
         per_byte = 1e9 * seconds / (len(events) * len(cut.encode("utf-8", "surrogatepass")))
         rows.append({"value": name, "ns/byte": per_byte, "of ordinary": per_byte / rows[0]["ns/byte"] if rows else 1.0})
+    gc.enable()
+    gc.unfreeze()
     return rows
 
 
@@ -233,49 +326,125 @@ def loading() -> list[dict[str, Any]]:
     return rows
 
 
-def rsigma(name: str) -> list[dict[str, Any]]:
-    """The Rust engine on the same lines where it is installed: its CPU net of its start, from lines to matches."""
-    program = shutil.which("rsigma")
-    if program is None:
-        return []
+RSIGMA_OPTIONS = ("-p", "sysmon", "--logsource-routing", "--event-logsource", "product=windows")
+
+
+@contextmanager
+def linked_rules() -> Iterator[Path]:
+    """A folder with all rules, for programs that take one."""
+    with tempfile.TemporaryDirectory() as folder:
+        for path in RULES:
+            Path(folder, path.name).symlink_to(path)
+        yield Path(folder)
+
+
+def rsigma(name: str, program: str) -> dict[str, Any]:
+    """The Rust engine on the same lines: its CPU net of its start, from lines to matches."""
     lines = corpus(name)[WARM_EVENTS[name] :]
     seconds = []
-    with tempfile.TemporaryDirectory() as folder:
-        rules = Path(folder, "rules")
-        rules.mkdir()
-        for path in RULES:
-            (rules / path.name).symlink_to(path)
+    with linked_rules() as rules, tempfile.TemporaryDirectory() as folder:
         for count in (1, len(lines)):
             events = Path(folder, f"{count}.ndjson")
             events.write_bytes(b"\n".join(lines[:count]) + b"\n")
-            options = ["-p", "sysmon", "--logsource-routing", "--event-logsource", "product=windows"]
-            command = [program, "engine", "eval", "-r", str(rules), *options, "-e", f"@{events}"]
-            used = measure.finished(command, Path(folder, "log"))
-            seconds.append(used["cpu_s"])
-    each_us = 1e6 * (seconds[1] - seconds[0]) / len(lines)
-    return [{"lane": name, "engine": "rsigma", "start s": seconds[0], "us": each_us, "events/s": 1e6 / each_us}]
+            command = [program, "engine", "eval", "-r", str(rules), *RSIGMA_OPTIONS, "-e", f"@{events}"]
+            seconds.append(measure.finished(command, Path(folder, "log"))["cpu_s"])
+    us = 1e6 * (seconds[1] - seconds[0]) / len(lines)
+    return {"lane": name, "engine": "rsigma", "start s": seconds[0], "us": us, "lines/s": 1e6 / us}
+
+
+def differing(name: str, program: str) -> list[dict[str, Any]]:
+    """(line, rule) pairs of `shield rules match` beside those of rsigma, the different ones by what their lines are."""
+    lines = [
+        b'{"%s":%d,%s' % (MARK.encode(), number, line[1:])
+        for number, line in enumerate(corpus(name)[WARM_EVENTS[name] :])
+        if line[:1] == b"{"
+    ]
+    with linked_rules() as rules, tempfile.TemporaryDirectory() as folder:
+        events = Path(folder, "events.ndjson")
+        events.write_bytes(b"\n".join(lines) + b"\n")
+        command = measure.shield("rules", "match", *map(str, RULES), "--events", str(events))
+        ours = {(found["event"], found["rule"]) for found in _answers(command)}
+        command = [program, "engine", "eval", "-r", str(rules), *RSIGMA_OPTIONS, "--include-event", "-e", f"@{events}"]
+        theirs = {(found["event"][MARK], found["rule_id"]) for found in _answers(command) if MARK in found["event"]}
+    numbers = {msgspec.json.decode(line[: line.index(b",")] + b"}")[MARK]: n for n, line in enumerate(lines)}
+    theirs = {(numbers[mark], rule) for mark, rule in theirs}
+    apart: dict[tuple[str, str], list[str]] = {}
+    for found, who in ((ours - theirs, "ours"), (theirs - ours, "rsigma")):
+        for number, rule in found:
+            try:
+                body = msgspec.json.decode(lines[number])
+            except ValueError:
+                body = {}
+            apart.setdefault((who, f"{body.get('Channel')} {body.get('EventID')}"), []).append(rule)
+    rows: list[dict[str, Any]] = [{"lane": name, "only": "neither", "lines": "all", "pairs": len(ours & theirs)}]
+    for (who, kind), ids in sorted(apart.items(), key=lambda item: -len(item[1])):
+        often = ", ".join(f"{rule[:8]} {count}" for rule, count in Counter(ids).most_common(3))
+        rows.append({"lane": name, "only": who, "lines": kind, "pairs": len(ids), "rules": often})
+    return rows
+
+
+def _answers(command: Sequence[str]) -> list[Any]:
+    done = subprocess.run(command, check=False, capture_output=True, cwd=measure.ROOT)
+    if done.returncode not in {0, 1}:
+        raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}: {done.stderr[-2000:]!r}")
+    return [msgspec.json.decode(line) for line in done.stdout.splitlines() if line[:1] == b"{"]
+
+
+def sqlite(rules: Sequence[Rule]) -> dict[str, Any] | None:
+    """One SELECT per rule over process creations in memory, as pySigma's SQLite backend writes them; None without it."""
+    try:
+        backend = importlib.import_module("sigma.backends.sqlite").sqliteBackend()
+    except ImportError:
+        return None
+    from sigma.collection import SigmaCollection
+    from sigma.exceptions import SigmaError
+
+    applying = [rule for rule in rules if rule.product == "windows" and rule.category == "process_creation"]
+    queries = []
+    for rule in applying:
+        try:
+            queries += backend.convert(SigmaCollection.from_yaml(Path(rule.path).read_text(encoding="utf-8")))
+        except (SigmaError, NotImplementedError):
+            continue
+    bodies = [msgspec.json.decode(line) for line in corpus("pc")[WARM_EVENTS["pc"] :][:SQLITE_EVENTS]]
+    names: dict[str, str] = {}  # SQLite's names of columns know no case
+    for name in [*(name for body in bodies for name in body), *(name for rule in applying for name in rule.fields)]:
+        names.setdefault(name.lower(), name)
+    columns = ", ".join(f'"{name}" TEXT COLLATE NOCASE' for name in names.values())
+    with closing(sqlite3.connect(":memory:")) as base:
+        base.create_function("regexp", 2, lambda regex, text: text is not None and bool(re.search(regex, str(text))))
+        begun = time.process_time()
+        base.execute(f"CREATE TABLE logs ({columns})")
+        wanted = f"INSERT INTO logs VALUES ({', '.join('?' * len(names))})"
+        for body in bodies:
+            low = {name.lower(): value if isinstance(value, str | int) else str(value) for name, value in body.items()}
+            base.execute(wanted, [low.get(name) for name in names])
+        matches = failed = 0
+        for query in queries:
+            try:
+                matches += len(base.execute(query.replace("<TABLE_NAME>", "logs")).fetchall())
+            except (sqlite3.Error, re.error):
+                failed += 1
+        us = 1e6 * (time.process_time() - begun) / len(bodies)
+    engine = f"SQLite backend, {len(queries) - failed} of {len(applying)} rules, {matches} matches"
+    return {"lane": "pc", "engine": engine, "us": us, "lines/s": 1e6 / us}
 
 
 def soak(count: int) -> None:
     """Many events with ever new values through one engine, then its memory; runs in a process of its own."""
     engine = RuleSet.load(RULES, strict=False, cache=CACHE)
     rng = random.Random(SEED)
-    read = reader()
+    lines = Lines(engine.rules.values(), whole)
     events = matches = 0
     peaks = []
-    batch: list[bytes] = []
     while events < count:
         for line in recorded():
-            batch.append(unique(line, rng))
-            if len(batch) == BATCH_LINES:
-                parsed = read.read(batch, RECEIVED).events
-                matches += sum(len(engine.matches(event)) for event in parsed)
-                if events // (count // 4) != (events + len(parsed)) // (count // 4):
-                    peaks.append(resident_mb())
-                events += len(parsed)
-                batch.clear()
-                if events >= count:
-                    break
+            matches += sum(map(len, found_in(lines, engine.matches, [unique(line, rng)])))
+            events += 1
+            if events % (count // 4) == 0:
+                peaks.append(resident_mb())
+            if events >= count:
+                break
     print(f"{events} events, {matches} matches, resident MB at each quarter: {[round(peak) for peak in peaks]}")
 
 
@@ -291,13 +460,30 @@ def draw(rows: Sequence[measure.Row]) -> Path:
     for name in EVENTS:
         of_lane = [row for row in rows if row["lane"] == name]
         counts = [row["rules"] for row in of_lane]
-        axes.plot(counts, [row["match us"] for row in of_lane], marker="o", label=f"{name}: index")
+        axes.plot(counts, [row["us"] for row in of_lane], marker="o", label=f"{name}: index")
         axes.plot(counts, [row["naive us"] for row in of_lane], marker="o", linestyle="--", label=f"{name}: every rule")
     axes.set(xscale="log", yscale="log", xlabel="rules", ylabel="microseconds per event")
     axes.legend()
     path = measure.RESULTS / "rules.png"
     figure.savefig(path, dpi=120)
     return path
+
+
+def compare(ours: Sequence[measure.Row], rules: Sequence[Rule]) -> None:
+    """Other engines on the same lines, each where it is installed."""
+    found: list[dict[str, Any]] = []
+    us = {row["lane"]: row["us"] for row in ours}
+    if program := shutil.which("rsigma"):
+        found += [rsigma(name, program) for name in EVENTS]
+        measure.write("rules_differences", [row for name in EVENTS for row in differing(name, program)])
+    else:
+        print("rules: rsigma is not installed, its lane is left out")
+    if (row := sqlite(rules)) is not None:
+        found.append(row)
+    else:
+        print("rules: pysigma-backend-sqlite is not installed, its lane is left out")
+    if found:
+        measure.write("rules_peers", [{**row, "times ours": row["us"] / us[row["lane"]]} for row in found])
 
 
 def run(soak_events: int = SOAK_EVENTS) -> None:
@@ -310,8 +496,7 @@ def run(soak_events: int = SOAK_EVENTS) -> None:
     subsets = [rng.sample(everything, count) if count else everything for count in COUNTS]
     rows = [lane(name, rules) for name in EVENTS for rules in subsets]
     measure.write("rules", rows, plot=str(draw(rows).relative_to(measure.ROOT)))
-    if found := [row for name in EVENTS for row in rsigma(name)]:
-        measure.write("rules_peers", found)
+    compare(rows[len(COUNTS) - 1 :: len(COUNTS)], everything)
     measure.write("rules_hostile", hostile(everything))
     if soak_events:
         log = measure.RESULTS / "rules_soak.log"

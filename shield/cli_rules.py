@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import msgspec
 import typer
@@ -151,6 +151,7 @@ def match(
     import time
 
     from connectors.parse import UnknownParser
+    from detectors.sigma.native import Lines
     from shield.keyed import TenantStore
     from shield.rule_matching import Counts, Forms, Matcher, lines_of, log_source, pairs
 
@@ -171,6 +172,8 @@ def match(
     matcher = Matcher(rules, source, store)
     if not matcher.rules:
         say(f"no rule is of the log source {logsource}")
+    if parser is None and source is None and not any(rule.correlation for rule in rules.rules.values()):
+        forms = cast("Forms", Lines(rules.rules.values(), forms.read))
     counts = Counts()
     endings = {rule: f', "rule": {_encode(rule).decode()}}}\n' for rule in rules.rules}
     gc.freeze()  # rules and tables stay; what a batch leaves behind holds no circles

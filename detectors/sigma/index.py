@@ -13,14 +13,29 @@ from typing import Literal
 
 import msgspec
 
-from connectors.events import Event
+from connectors.events import ECS_ATTRIBUTES, Event
 from detectors.sigma.generate import Probe, checker, generate, prober, tester
 from detectors.sigma.literals import Choice, Every, Group, Need, Texts, Wanted, choose, fold
-from detectors.sigma.scan import SMALL_OF, Anywhere, Scanner
+from detectors.sigma.logsource import FALLBACKS
+from detectors.sigma.scan import SMALL_OF, Absent, Scanner
 from detectors.sigma.tree import And, Node, has_keywords, only_field
-from detectors.sigma.values import ABSENT, LOWERED_CHARS_MIN, Many, getter, keyword_text, lowered, text, written
+from detectors.sigma.values import (
+    ABSENT,
+    ADDED,
+    LOWERED_CHARS_MIN,
+    Many,
+    Unread,
+    getter,
+    held,
+    keyword_text,
+    lowered,
+    text,
+    written,
+)
 
-SAMPLE_EVENTS = 512  # of a kind, after which the texts are chosen anew
+SAMPLE_EVENTS = 256  # of a kind, after which the texts are chosen anew
+EAGER_EVENTS = 64  # of these every one; then, until the first sample is complete, every SAMPLE_STEP_EARLY-th
+SAMPLE_STEP_EARLY = 4
 SAMPLE_STEP_MAX = 512  # a sample takes every event, the next every 8th, then every 64th and so on
 SAMPLE_STEP_GROWTH = 8
 SAMPLE_CHARS_MAX = 2048  # of a value in the sample
@@ -192,7 +207,7 @@ class Index:
         if not self._until_noted:
             self._note(event)
         found = self.probe(event)
-        if self._keywords is not None and self._anywhere.may_be_in(event):
+        if self._keywords is not None and self._may_have_keywords(event):
             found += self._keywords.found(keyword_text(event))
         hits = self._always(event) if self._always is not None else None
         if not found:
@@ -209,6 +224,16 @@ class Index:
         if hits is not None and len(hits) > 1:
             hits.sort()
         return hits
+
+    def _may_have_keywords(self, event: Event) -> bool:
+        absent = self._absent
+        if (
+            isinstance(event, Unread)
+            and not absent.may_be_in_line(event.line)
+            and not (event.made and absent.may_be_in(set(event.made)))
+        ):
+            return False
+        return self._absent.may_be_in(held(event))
 
     def _combine(self, found: Marks) -> tuple[Condition, ...]:
         """The rules whose marks are all there."""
@@ -238,7 +263,7 @@ class Index:
                         tests.setdefault(wanted.field, {})[mark] = partial(rule.holds, wanted.field)
         words = fields.pop("", None)
         self._keywords = Table(words) if words else None
-        self._anywhere = Anywhere([wanted.value for wanted in words or ()])
+        self._absent = Absent([wanted.value for wanted in words or ()], ADDED)
         self.tables = {field: Table(fields[field], tests.get(field, _NO_TESTS)) for field in sorted(fields)}
         self._combined.clear()
         self.probe = prober(
@@ -252,7 +277,7 @@ class Index:
             self._arrange(self._sample)
             self._sample = Sample(self._texts, self._needs.values(), self._sample_events)
             self._step = min(self._step * SAMPLE_STEP_GROWTH, SAMPLE_STEP_MAX)
-        self._until_noted = self._step
+        self._until_noted = self._step if self._step > 1 or self._sample.noted < EAGER_EVENTS else SAMPLE_STEP_EARLY
 
 
 class Sample:
@@ -260,31 +285,39 @@ class Sample:
 
     def __init__(self, texts: Texts, needs: Iterable[Need], events: int) -> None:
         self.fields = sorted({texts.wanted[number].field for number in _all_texts(needs)} - {""})
-        self._reads = {field: getter(field) for field in self.fields}
-        self._values: dict[str, dict[str, int]] = {field: {} for field in self._reads}
+        self._native = [field for field in self.fields if field not in FALLBACKS and field not in ECS_ATTRIBUTES]
+        self._reads = {field: getter(field) for field in self.fields if field not in self._native}
+        self._values: dict[str, dict[str, int]] = {field: {} for field in self.fields}
         self._texts = texts
         self._events = events
-        self._noted = self._chars = 0
+        self.noted = self._chars = 0
         self._holding: dict[int, list[str]] = {}  # the values that hold a text, of each that was looked for
 
     @property
     def full(self) -> bool:
-        return self._noted >= self._events or self._chars >= SAMPLE_CHARS_SUM_MAX
+        return self.noted >= self._events or self._chars >= SAMPLE_CHARS_SUM_MAX
 
     def note(self, event: Event) -> None:
-        bit = 1 << self._noted
-        self._noted += 1
+        bit = 1 << self.noted
+        self.noted += 1
+        get = event.fields.get
+        for field in self._native:
+            value = get(field)
+            if value is not None:
+                self._keep(self._values[field], value, bit)
         for field, read in self._reads.items():
             value = read(event)
             if value is not None:
-                held = self._values[field]
-                plain = written(value)
-                for each in plain.texts if isinstance(plain, Many) else (plain,):
-                    known = each[:SAMPLE_CHARS_MAX]
-                    mask = held.get(known, 0)
-                    if not mask:
-                        self._chars += len(known)
-                    held[known] = mask | bit
+                self._keep(self._values[field], value, bit)
+
+    def _keep(self, held: dict[str, int], value: object, bit: int) -> None:
+        plain = written(value)
+        for each in plain.texts if isinstance(plain, Many) else (plain,):
+            known = each[:SAMPLE_CHARS_MAX]
+            mask = held.get(known, 0)
+            if not mask:
+                self._chars += len(known)
+            held[known] = mask | bit
 
     def look(self, numbers: Iterable[int]) -> list[int]:
         """Looks for these texts in all values; answers those that were not looked for before."""
@@ -303,7 +336,7 @@ class Sample:
         return new
 
     def share(self, mask: int) -> float:
-        return mask.bit_count() / max(1, self._noted)
+        return mask.bit_count() / max(1, self.noted)
 
     def mask(self, numbers: Iterable[int], rule: Condition | None = None) -> int:
         """The events that had one of these texts, with a value that the rule may hold with."""

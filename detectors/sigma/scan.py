@@ -5,6 +5,7 @@ one by one, which finds the same.
 """
 
 import importlib
+import operator
 import re
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -28,9 +29,12 @@ PACKED_MAX = 64  # so few are quickly seen to be absent
 DENSE_BYTES_MAX = 16_384  # of all texts, up to which a table of every step is worth its memory: three times as fast
 MEMO_MAX = 4096  # answers remembered
 MEMO_CHARS_MAX = 160  # of a remembered value; longer ones seldom come again
-PIECE_BYTES = 65_536  # of a long value are searched at a time, so that the list of finds stays small
+PIECE_BYTES = 4096  # of a long value are searched at a time, so that the list of finds stays small
+CLEAN_MAX = 16_384  # values remembered in which no keyword stands
 LONG_CHARS_MIN = 1024  # from here on Hyperscan is worth its call
 LONG_SEEN_MIN = 1000  # long values after which its tables, slow to build, are worth it
+
+SEPARATOR = "\x00"  # between the values of an event in a keyword search, so that no keyword spans two of them
 
 SMALL_OF = {  # letters from beyond ASCII that small letters and `fold` bring into it
     "\u0130": "i\u0307",
@@ -40,17 +44,11 @@ SMALL_OF = {  # letters from beyond ASCII that small letters and `fold` bring in
 
 _SMALL_BYTES = [(letter.encode()[0], letter.encode(), small.encode()) for letter, small in SMALL_OF.items()]
 
+_ESCAPES = (b"\\u00", b"\\u01", b"\\u21")  # of characters that are ASCII in small letters
+
+_which = operator.itemgetter(0)  # of a find
 _IN_NO_NUMBER = re.compile(r"[^-+.0-9aefilnrstu]")  # nor in a truth value or an infinity
 _NO_LETTER = re.compile(rb"[^A-Za-z0-9]")
-
-
-def _plain(value: Any) -> Any:
-    """Fields that are not worked out yet: what they are made of where they say it, else all of them."""
-    made_of = getattr(value, "made_of", None)
-    return dict(value) if made_of is None else made_of()
-
-
-_write = msgspec.msgpack.Encoder(enc_hook=_plain).encode
 
 
 class Scanner:
@@ -93,7 +91,7 @@ class Scanner:
             if self._first is not None and not self._first(low):
                 return ()
             finds = self._find(low, overlapping=True)
-            return {find[0] for find in finds} if finds else ()
+            return set(map(_which, finds)) if finds else ()
         self._long_seen += 1
         if _hyperscan is not None and self._first is None and self._long_seen > LONG_SEEN_MIN:
             return self._found_in_long(low)
@@ -101,7 +99,7 @@ class Scanner:
         for start in range(0, len(low), PIECE_BYTES):
             piece = low[start : start + PIECE_BYTES + self._longest]
             if self._first is None or self._first(piece):
-                found.update(find[0] for find in self._find(piece, overlapping=True))
+                found.update(map(_which, self._find(piece, overlapping=True)))
         return found
 
     def _found_in_long(self, value: bytes) -> Collection[int]:
@@ -121,34 +119,56 @@ class Scanner:
         return found
 
 
-class Anywhere:
-    """Whether one of many texts may stand in a value of an event, seen in one pass over all of it as MessagePack.
+def _first_of(texts: Sequence[bytes]) -> Any:
+    implementation = None if len(texts) <= PACKED_MAX else _ahocorasick.Implementation.DFA
+    kind = _ahocorasick.MatchKind.LeftmostFirst
+    return _ahocorasick.BytesAhoCorasick(texts, matchkind=kind, implementation=implementation).find_matches_as_indexes
 
-    There a text stands as it is. Where that does not hold, the answer is that it may: texts that are not ASCII or look
-    like numbers, lone surrogates, types that MessagePack lacks.
+
+def _small(written: bytes) -> bytes:
+    for first, letter, small in _SMALL_BYTES:
+        if first in written:  # a single byte is found much faster than two, and is seldom there
+            written = written.replace(letter, small)
+    return written.lower()
+
+
+class Absent:
+    """Whether one of many texts may stand in any of several values; values that hold none of them are remembered.
+
+    Where that cannot be told quickly, the answer is that it may: texts that are not ASCII or look like numbers, and lone
+    surrogates.
     """
 
-    def __init__(self, texts: Sequence[str]) -> None:
+    def __init__(self, texts: Sequence[str], added: str = "") -> None:
+        """`added` holds words that a line need not have and its event still has."""
+        self._clean: set[Any] = set()
         self._find: Any = None
+        self._find_escaped: Any = None
         if _ahocorasick is not None and all(text.isascii() and _IN_NO_NUMBER.search(text) for text in texts):
-            written = [text.encode() for text in texts]
-            kind = _ahocorasick.MatchKind.LeftmostFirst
-            implementation = None if len(written) <= PACKED_MAX else _ahocorasick.Implementation.DFA
-            self._find = _ahocorasick.BytesAhoCorasick(
-                written, matchkind=kind, implementation=implementation
-            ).find_matches_as_indexes
+            self._find = _first_of([text.encode() for text in texts])
+            if not any(text in added or "/" in text for text in texts):  # a slash may be written in two ways
+                self._find_escaped = _first_of([*(msgspec.json.encode(text)[1:-1] for text in texts), *_ESCAPES])
 
-    def may_be_in(self, event: Any) -> bool:
+    def may_be_in_line(self, line: bytes) -> bool:
+        """Whether one may stand in a value of an object in JSON."""
+        return self._find_escaped is None or bool(self._find_escaped(_small(line)))
+
+    def may_be_in(self, values: set[Any]) -> bool:
         if self._find is None:
             return True
+        texts = [value for value in values - self._clean if value.__class__ is str]
+        if not texts:
+            return False
         try:
-            written: bytes = _write(event)
-        except (TypeError, ValueError, OverflowError, RecursionError):  # lone surrogates are ValueErrors
+            written = SEPARATOR.join(texts).encode()
+        except UnicodeEncodeError:
             return True
-        for first, letter, small in _SMALL_BYTES:
-            if first in written:  # a single byte is found much faster than two, and is seldom there
-                written = written.replace(letter, small)
-        return bool(self._find(written.lower()))
+        if self._find(_small(written)):
+            return True
+        if len(self._clean) >= CLEAN_MAX:
+            self._clean.clear()
+        self._clean.update([text for text in texts if len(text) <= MEMO_CHARS_MAX])
+        return False
 
 
 class AnyOf:

@@ -6,7 +6,7 @@ Values are compared as lower-case text on both sides, and regular expressions ru
 import ipaddress
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any
 from weakref import WeakValueDictionary
@@ -14,9 +14,11 @@ from weakref import WeakValueDictionary
 import re2
 
 from connectors.events import ECS_ATTRIBUTES, Event
+from connectors.values import TRANSPORTS
+from connectors.windows_events import INTEGRITY_LEVELS, LEVELS, LOGON_TYPES, TABLES
 from detectors.sigma.literals import fold, required, shortest
 from detectors.sigma.logsource import FALLBACKS
-from detectors.sigma.scan import AnyOf
+from detectors.sigma.scan import SEPARATOR, AnyOf
 from detectors.sigma.tree import RuleError
 
 CIDR_MEMO_MAX = 65_536  # remembered answers per network condition
@@ -29,7 +31,6 @@ LOWERED_CHARS_MIN = (
     1024  # values from this length on are brought to lower case once, not once per rule, and not remembered
 )
 LOWERED_MAX = 16  # of these values remembered
-SEPARATOR = "\x00"  # between the values of an event in a keyword search, so that no keyword spans two of them
 
 COMPARE: dict[str, Callable[[Any, Any], bool]] = {
     "lt": operator.lt,
@@ -156,26 +157,23 @@ class Search:
         self._ends = "$" in regex
         self._chars_min = shortest(regex)
         self._gates = [tuple(texts) for texts in required(regex) if len(texts) <= GATE_TEXTS_MAX]
-        self._memo: dict[str, bool] = {ABSENT: False}
+        self._memo: dict[str, bool] = {}
 
     def found(self, value: str | Many) -> bool:
-        known = self._memo.get(value) if value.__class__ is str else None
-        if known is not None:
-            return known
         if isinstance(value, Many):
-            return any(self.found(each) for each in value.texts)
-        known = self._look(value)
-        if len(value) <= SEARCH_MEMO_CHARS_MAX:
-            if len(self._memo) >= SEARCH_MEMO_MAX:
-                self._memo = {ABSENT: False}
-            self._memo[value] = known
+            return any(map(self.found, value.texts))
+        if len(value) < self._chars_min:
+            return False
+        known = self._memo.get(value)
+        if known is None:
+            known = self._look(value)
         return known
 
     def _look(self, value: str) -> bool:
-        if len(value) < self._chars_min:
+        if value is ABSENT:
             return False
         if self._gates and len(value) < LOWERED_CHARS_MIN:  # a call into RE2 takes as long as looking for many texts
-            low = fold(value.lower())
+            low = fold(lowered(value))
             for texts in self._gates:
                 for text in texts:
                     if text in low:
@@ -183,9 +181,14 @@ class Search:
                 else:
                     return False
         whole = value.encode("utf-8", "replace")  # a lone surrogate must not hide the rest of the value
-        if self._search(whole) is not None:
-            return True
-        return self._ends and whole.endswith(b"\n") and self._search(whole[:-1]) is not None
+        known = self._search(whole) is not None or (
+            self._ends and whole.endswith(b"\n") and self._search(whole[:-1]) is not None
+        )
+        if len(value) <= SEARCH_MEMO_CHARS_MAX:
+            if len(self._memo) >= SEARCH_MEMO_MAX:
+                self._memo.clear()
+            self._memo[value] = known
+        return known
 
 
 _SEARCHES: WeakValueDictionary[str, Search] = WeakValueDictionary()
@@ -280,8 +283,94 @@ _attributes = operator.attrgetter(
 )
 
 
+_COMMAND_LINES = frozenset(("CommandLine", "ProcessCommandLine"))
+
+
+class Unread:
+    """A Windows event with only its native fields: whatever else somebody asks for is read from its line then."""
+
+    __slots__ = (
+        "_bare",
+        "_read",
+        "_whole",
+        "aside",
+        "event_category",
+        "event_code",
+        "event_dataset",
+        "fields",
+        "line",
+        "made",
+    )
+
+    event_module = "windows"
+
+    def __init__(
+        self,
+        kind: tuple[str, str | None, tuple[str, ...]],
+        fields: dict[str, Any],
+        aside: Iterable[Any],
+        made: Iterable[Any],
+        bare: bool,
+        line: bytes,
+        read: Callable[[bytes], Event],
+    ) -> None:
+        self.event_dataset, self.event_code, self.event_category = kind
+        self.fields = fields
+        self.aside = aside  # what the line holds besides
+        self.made = made  # values that do not stand in the line in one piece
+        self.line = line
+        self._bare = bare  # whether an event without the native name of its command line has none
+        self._read = read
+        self._whole: Event | None = None
+
+    @property
+    def whole(self) -> Event:
+        if self._whole is None:
+            self._whole = self._read(self.line)
+        return self._whole
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "process_command_line" and self._bare and _COMMAND_LINES.isdisjoint(self.fields):
+            return None
+        return getattr(self.whole, name)
+
+
+def _added() -> str:
+    """Words that the Windows parser gives events though they do not stand in their lines."""
+    words = {"ad", "radius", "rdp", "success", "failure", "ingress", "egress", "dns", "received", "windows"}
+    words.update(*(map(str, names.values()) for names in (LOGON_TYPES, LEVELS, INTEGRITY_LEVELS, TRANSPORTS)))
+    for kind in (kind for table in TABLES.values() for kind in table.values()):
+        words.update(word for word in (kind.action, kind.outcome) if word)
+    return SEPARATOR.join(sorted(words)).lower()
+
+
+ADDED = _added()
+
+
+def held(event: Event) -> set[Any]:
+    """What all values of an event are made of: a text that stands in none of it stands in no value."""
+    fields = event.fields
+    try:
+        if isinstance(event, Unread):
+            return {*fields.values(), *event.aside, *event.made, ADDED}
+        if fields.__class__ is dict:
+            return {*_attributes(event), *fields.values()}
+        parts = fields.made_of() if hasattr(fields, "made_of") else [dict(fields)]
+        found = set(_attributes(event))
+        for part in parts:
+            if part.__class__ is str:
+                found.add(part)
+            else:
+                found.update(part.values() if part.__class__ is dict else part)
+    except TypeError:  # lists
+        return set(values(event))
+    return found
+
+
 def values(event: Event) -> list[str]:
     """All values of an event as text."""
+    if isinstance(event, Unread):
+        event = event.whole
     held = [*_attributes(event), *event.fields.values()]
     found = [value for value in held if value.__class__ is str]
     for value in [value for value in held if value.__class__ is not str and value is not None]:
@@ -312,7 +401,7 @@ def keyword_found(wanted: Search, event: Event) -> bool:
 
 def unread(event: Event) -> bool:
     """Whether most of a Windows event is still in its line: then ECS paths say nothing that its native names do not."""
-    return event.event_module == "windows" and event.fields.__class__ is not dict
+    return isinstance(event, Unread) or (event.event_module == "windows" and event.fields.__class__ is not dict)
 
 
 def getter(name: str) -> Callable[[Event], Any]:
