@@ -43,6 +43,8 @@ def network_of(address: str) -> str | None:
         parsed = ip_address(address)
     except ValueError:
         return None
+    if parsed.is_loopback:
+        return None
     return str(ip_network((parsed, 24 if parsed.version == 4 else 48), strict=False))
 
 

@@ -20,6 +20,7 @@ NAMES_MAX = 65_536  # values remembered, per bundle and field
 NAME_CHARS_MAX = 256  # of a key or item
 ENTITIES_MAX = 8  # per fact
 SEPARATOR = "\x1f"  # between the parts of a pair
+LOOPBACK = ("127.", "::ffff:127.")
 AMOUNT_MAX = 2**48  # of one event; more is a mistake of the device, and sums must stay exact
 TIME_MAX_S = 1e11  # events beyond are no events of this age; also refuses what is not a number
 
@@ -391,6 +392,10 @@ def named(value: Any, kind: str) -> str:
     if value is None:
         return ""
     text = str(value)[:NAME_CHARS_MAX].replace(SEPARATOR, " ")
+    if kind == "address" and (
+        text == "::1" or text.startswith(LOOPBACK)
+    ):  # of every machine the same: no address of one of them
+        return ""
     return entity_name(kind, text) if kind in _FOLDED_CASE else text
 
 
