@@ -1,7 +1,9 @@
 """How well attacks are found: simulated towns through `shield scan`, scored by alerts per tenant and day.
 
-Parameters are chosen on seeds 1-3 and reported on 11-13. Tables on standard output, JSON and CSV in build/bench.
+Parameters are chosen on seeds 1-3 and reported on 11-13. Tables on standard output, JSON, CSV and a plot in build/bench.
+With --record each scan is made once and kept; families, steps and alert settings are then compared in seconds.
 Example: python -m benchmarks.bench_detection --seeds 11 12 13 --towns 3 --noise 0 2 8
+Example: python -m benchmarks.bench_detection --record --ablate all --steps --compare alerts.budget_per_day=2
 """
 
 import argparse
@@ -10,6 +12,7 @@ import itertools
 import json
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -23,10 +26,14 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from benchmarks import measure
-from benchmarks.town import scoring
+from benchmarks.town import recording, scoring
+from benchmarks.town.recording import CALIBRATION, STEPS, Rated, Recording, Without
 from benchmarks.town.scene import STEALTH, Truth
 from benchmarks.town.scoring import TOPS, Result
 from benchmarks.town.writing import CACHE, DIALECTS, Parameters, cached
+from shield import config as configs
+from shield import roles
+from shield.config import Config
 
 TUNED = (1, 2, 3)
 FULL = "all"
@@ -43,6 +50,59 @@ class Variant:
     without_sources: tuple[str, ...] = ()
     settings: tuple[tuple[str, Any], ...] = ()  # dotted keys of the configuration
     inventory: bool = True
+    step: str = ""  # of scoring or calibration that is left out; only from a recording
+
+    def from_recording(self) -> bool:
+        """Whether what detectors said can be had from the recording of the full pipeline."""
+        return not self.without_sources and all(key.startswith("alerts.") for key, _ in self.settings)
+
+
+class Recorder:
+    """The scans of one run, each made once; the rates of the newest are kept at hand."""
+
+    def __init__(self, cache: Path) -> None:
+        self._cache = cache
+        self._held: dict[tuple[str, Without, int], Rated] = {}
+        self._newest: tuple[str, Recording] | None = None
+
+    def run(self, parameters: Parameters, variant: Variant) -> tuple[list[Result], dict[str, Any]]:
+        """The same as `run`, from the recording."""
+        folder = cached(parameters, self._cache)
+        with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
+            plain, changed = Path(scratch) / "plain.yml", Path(scratch) / "config.yml"
+            bare = Variant(FULL, inventory=variant.inventory)
+            plain.write_text(yaml.safe_dump(_configured(folder, bare, Path(scratch))), encoding="utf-8")
+            named = Variant(FULL, settings=variant.settings, inventory=variant.inventory)
+            changed.write_text(yaml.safe_dump(_configured(folder, named, Path(scratch))), encoding="utf-8")
+            config = configs.load(changed)
+            kept = self._recording(folder, configs.load(plain), inventory=variant.inventory)
+        without: Without = next((step for step in CALIBRATION if step == variant.step), "")
+        place = (folder.name, without, config.alerts.hub_links_max)
+        if place not in self._held:
+            self._held = {p: one for p, one in self._held.items() if p[0] == folder.name}
+            self._held[place] = recording.rated(kept, config, without)
+        changes = msgspec.structs.replace(
+            STEPS.get(variant.step, recording.Variant()), without_families=frozenset(variant.without_families)
+        )
+        begun = time.perf_counter()
+        revisions = recording.replayed(self._held[place], config, roles.load_rules(config).rules, changes)
+        results, summary = _scored(folder, revisions)
+        return results, summary | kept.counts | {"wall_s": time.perf_counter() - begun}
+
+    def _recording(self, folder: Path, config: Config, *, inventory: bool) -> Recording:
+        name = folder.name + ("" if inventory else "-bare")
+        if self._newest is not None and self._newest[0] == name:
+            return self._newest[1]
+        path = self._cache / "recordings" / f"{name}.msgpack"
+        if path.exists():
+            found = msgspec.msgpack.decode(path.read_bytes(), type=Recording)
+        else:
+            about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
+            found = recording.record(config, configs.instant(about["live_from"]))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(msgspec.msgpack.encode(found))
+        self._newest = (name, found)
+        return found
 
 
 def families() -> dict[str, str]:
@@ -78,9 +138,7 @@ def run(
         if keep:
             keep.mkdir(parents=True, exist_ok=True)
             (keep / f"{parameters.name}-{variant.name}.ndjson").write_bytes(alerts.read_bytes())
-    truths = [msgspec.json.decode(line, type=Truth) for line in (folder / "truth.jsonl").read_bytes().splitlines()]
-    hubs = frozenset(scoring.entity_name(name) for name in about["hubs"])
-    results, summary = scoring.score(truths, revisions, hubs)
+    results, summary = _scored(folder, revisions)
     summary |= {
         "lines": told["lines"],
         "unreadable": told["unreadable"],
@@ -90,6 +148,12 @@ def run(
         "peak_mb": used["peak_mb"],
     }
     return results, summary
+
+
+def _scored(folder: Path, revisions: Sequence[scoring.Alert]) -> tuple[list[Result], dict[str, Any]]:
+    about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
+    truths = [msgspec.json.decode(line, type=Truth) for line in (folder / "truth.jsonl").read_bytes().splitlines()]
+    return scoring.score(truths, revisions, frozenset(scoring.entity_name(name) for name in about["hubs"]))
 
 
 def _configured(folder: Path, variant: Variant, place: Path) -> dict[str, Any]:
@@ -130,6 +194,7 @@ def variants(given: argparse.Namespace) -> list[Variant]:
         *(Variant(f"without {name}", without_families=(name,), settings=always) for name in ablated),
         *(Variant(f"without {name} log", without_sources=(name,), settings=always) for name in given.without_source),
         *(Variant(f"{key}={value}", settings=(*always, (key, value))) for key, value in given.compare),
+        *(Variant(f"without {step}", settings=always, step=step) for step in (*STEPS, *CALIBRATION) if given.steps),
     ]
 
 
@@ -141,16 +206,19 @@ def setting(text: str) -> tuple[str, Any]:
 
 
 def main() -> int:
-    given = arguments().parse_args()
+    parser = arguments()
+    given = parser.parse_args()
+    if given.steps and not given.record:
+        parser.error("--steps needs --record")
+    recorder = Recorder(given.cache) if given.record else None
     console = Console(stderr=True)
     rows: list[dict[str, Any]] = []
     parts: list[dict[str, Any]] = []
-    series = itertools.product(given.dialect, given.noise, given.learning_days, variants(given))
-    for dialect, noise, learning, variant in series:
-        label = {"dialect": dialect, "noise": noise, "learning": learning, "variant": variant.name}
-        results: list[Result] = []
-        sums: list[dict[str, Any]] = []
-        for seed in given.seeds:
+    chosen = variants(given)
+    for dialect, noise, learning in itertools.product(given.dialect, given.noise, given.learning_days):
+        results: dict[str, list[Result]] = {variant.name: [] for variant in chosen}
+        sums: dict[str, list[dict[str, Any]]] = {variant.name: [] for variant in chosen}
+        for seed, variant in itertools.product(given.seeds, chosen):
             parameters = Parameters(
                 seed=seed,
                 towns=given.towns,
@@ -166,15 +234,22 @@ def main() -> int:
                 dialect=dialect,
             )
             with console.status(f"{parameters.name}: {variant.name}") if console.is_terminal else nullcontext():
-                found, summary = run(parameters, variant, given.cache, given.keep_alerts)
-            results += found
-            sums.append(summary)
-        means = {name: sum(s[name] for s in sums) / len(sums) for name in MEANS}
-        rows.append({**label, **scoring.rates(results), **means})
-        parts.append({**label, **_split(results, sums)})
-        _save(rows, parts, given)
-        if not given.json:
-            _tell(rows[-1:], parts[-1], every=given.missed, full=variant.name == FULL)
+                if recorder and variant.from_recording():
+                    found, summary = recorder.run(parameters, variant)
+                else:
+                    found, summary = run(parameters, variant, given.cache, given.keep_alerts)
+            results[variant.name] += found
+            sums[variant.name].append(summary)
+            if seed != given.seeds[-1]:
+                continue
+            label = {"dialect": dialect, "noise": noise, "learning": learning, "variant": variant.name}
+            every = sums[variant.name]
+            means = {name: sum(one[name] for one in every) / len(every) for name in MEANS}
+            rows.append({**label, **scoring.rates(results[variant.name]), **means})
+            parts.append({**label, **_split(results[variant.name], every)})
+            _save(rows, parts, given)
+            if not given.json:
+                _tell(rows[-1:], parts[-1], every=given.missed, full=variant.name == FULL)
     if given.json:
         sys.stdout.write(json.dumps({"rows": rows, "parts": parts}, indent=1) + "\n")
     elif len(rows) > 1:
@@ -205,6 +280,8 @@ def arguments() -> argparse.ArgumentParser:
         "--without-source", nargs="+", default=[], metavar="KIND", help="firewall, windows, dns ... each in its own run"
     )
     add("--ablate", nargs="+", default=[], metavar="FAMILY", help="left out, each in its own run; `all` for every one")
+    add("--record", action="store_true", help="scan once, keep what detectors said, and score variants from that")
+    add("--steps", action="store_true", help="without each step of scoring and of calibration; needs --record")
     add("--set", type=setting, action="append", default=[], metavar="KEY=VALUE", help="of the configuration, always")
     add("--compare", type=setting, action="append", default=[], metavar="KEY=VALUE", help="the same, in its own run")
     add("--no-inventory", action="store_true", help="without networks, names and countries")

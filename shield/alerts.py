@@ -25,6 +25,8 @@ ENTITIES_MAX = 24
 ALERTS_MAX = 20_000  # alerts of a tenant that can still grow
 ENTITIES_KEPT_MAX = 100_000
 DAYS_KEPT_S = 7 * 86_400.0
+SPREAD_S = 86_400.0  # what spreads within so long is one matter
+SHOWN_WEIGHT = 0.5  # of what an alert has already shown, when it is to be opened again
 SPREAD_MAX = 200  # entities counted for the roll-out discount of one item
 UPDATE_S = 600.0  # a growing alert is sent again at the latest this long after its last revision
 
@@ -69,6 +71,7 @@ class AlertBook:
         self._folds = store.table("folds", list[tuple[int, str]], entries_max=ENTITIES_KEPT_MAX, idle_max_s=keep)
         self._latest = store.table("latest", str, entries_max=ENTITIES_KEPT_MAX, idle_max_s=keep)
         self._risks = store.table("risks", Book, entries_max=ENTITIES_KEPT_MAX, idle_max_s=keep)
+        self._matters = store.table("matters", str, entries_max=ENTITIES_KEPT_MAX, idle_max_s=keep)
         self._spread = store.table("spread", dict[str, float], entries_max=ENTITIES_KEPT_MAX, idle_max_s=keep)
         self._touched: list[str] = [key for key, alert in self._alerts.items() if alert.touched]
         self._unsaid = {"quiet": 0, "expected": 0}
@@ -204,7 +207,7 @@ class AlertBook:
         now = observation.time
         candidate, reached, shares = "", -1.0, dict[str, float]()
         for name in names:
-            value, parts = total(self._risks.get(name) or {}, now)
+            value, parts = self._total(self._risks.get(name) or {}, now)
             if value > reached:
                 candidate, reached, shares = name, value, parts
         alert = self._known(names, now)
@@ -213,17 +216,58 @@ class AlertBook:
             if now - alert.last <= options.merge_s or now - alert.opened <= options.grow_s:
                 self._join(alert, observation, risk, candidate, reached, shares)
                 return None
-            if now - alert.opened <= options.quiet_s:
-                again, shares = total(self._risks.get(candidate) or {}, now, shown_weight=0.5)
-                known = any(f.detector == observation.detector for f in alert.findings)
-                news = not known and (risk >= STRONG or (risk >= FAIRLY_STRONG and again >= alert.risk + 0.7))
-                if not news and again < alert.risk + 1.0:
-                    self._unsaid["quiet"] += 1
-                    return None
-                reached = max(again, risk)
+            again, shares = self._total(self._risks.get(candidate) or {}, now, shown_weight=SHOWN_WEIGHT)
+            if not self._escalates(alert, observation, risk, again):
+                self._unsaid["quiet"] += 1
+                return None
+            reached = max(again, risk)
+        elif (rollout := self._rollout(observation, now)) is not None:
+            again, shares = self._apart(names, rollout, now)
+            if threshold is None or again < threshold:
+                self._join_apart(rollout, observation, risk)
+                return None
+            reached, alert = again, rollout
         if threshold is None or reached < threshold:
             return None
         return self._raise(observation, candidate, reached, shares, risk, threshold, alert)
+
+    def _escalates(self, alert: OpenAlert, observation: Observation, risk: float, again: float) -> bool:
+        """Whether the quiet after an alert is to be broken: by a new detector that is strong, or by a clearly higher risk."""
+        known = any(f.detector == observation.detector for f in alert.findings)
+        news = not known and (risk >= STRONG or (risk >= FAIRLY_STRONG and again >= alert.risk + 0.7))
+        return news or again >= alert.risk + 1.0
+
+    @staticmethod
+    def _total(held: Book, now: float, *, shown_weight: float = 1.0) -> tuple[float, dict[str, float]]:
+        return total(held, now, shown_weight=shown_weight)
+
+    def _rollout(self, observation: Observation, now: float) -> OpenAlert | None:
+        """The alert of the last day that shows the same item by the same detector: what spreads is one matter."""
+        if not observation.item:
+            return None
+        alert = self._alerts.get(self._matters.get(_matter(observation.detector, observation.item)) or "")
+        return alert if alert is not None and now - alert.opened < SPREAD_S else None
+
+    def _apart(self, names: Sequence[str], alert: OpenAlert, now: float) -> tuple[float, dict[str, float]]:
+        """The highest risk of these entities by what the alert does not show of another: items of their own."""
+        shown = {(f.detector, f.item) for f in alert.findings if f.item}
+        found: list[tuple[float, dict[str, float]]] = []
+        for name in names:
+            held = self._risks.get(name) or {}
+            own = {f: b for f, b in held.items() if (b.finding.detector, b.finding.item) not in shown}
+            found.append(self._total(own, now))
+        return max(found, key=lambda one: one[0])
+
+    def _join_apart(self, alert: OpenAlert, observation: Observation, risk: float) -> None:
+        """One more entity shows what the alert is about. The entity itself is not made part of it: what else it does is its own."""
+        same = next(f for f in alert.findings if (f.detector, f.item) == (observation.detector, observation.item))
+        self._add(same, 1, observation.time, observation.time, int(observation.time // 60), observation.evidence)
+        same.risk = max(same.risk, risk)
+        for entity in observation.entities:
+            if entity not in alert.entities and len(alert.entities) < ENTITIES_MAX:
+                alert.entities.append(entity)
+        alert.last = max(alert.last, observation.time)
+        self._touch(alert)
 
     def _raise(
         self,
@@ -282,7 +326,8 @@ class AlertBook:
             (f for f in alert.findings if f.detector == observation.detector and f.item == observation.item), None
         )
         if same is None and len(alert.findings) < FINDINGS_MAX:
-            alert.findings.append(_finding_of(observation, risk))
+            alert.findings.append(finding := _finding_of(observation, risk))
+            self._note(alert, finding)
         elif same is None:
             alert.more_findings += 1
         else:
@@ -316,17 +361,20 @@ class AlertBook:
         return max(current, key=lambda a: (a.opened, a.id), default=None)
 
     def _spread_of(self, observation: Observation, names: list[str]) -> int:
-        """Other entities with the same (detector, item), or other items of the same (detector, actor), in the last day."""
+        """Other entities with the same (detector, item), or other items of the same (detector, actor), in the last day.
+
+        A reading without an item (more new programs than ever) is the same on all entities: that is how a roll-out looks.
+        """
         now, most = observation.time, 0
         actor = names[0] if names else ""
         for key, member in (
             (f"{observation.detector}|{observation.item}", actor),
             (f"{observation.detector}@{actor}", observation.item),
         ):
-            if not member or not observation.item:
+            if not member:
                 continue
             held = self._spread.get(key) or {}
-            recent = {name: at for name, at in held.items() if now - at < 86_400.0}
+            recent = {name: at for name, at in held.items() if now - at < SPREAD_S}
             most = max(most, len(recent.keys() - {member}))
             if len(recent) < SPREAD_MAX:
                 recent[member] = now
@@ -337,6 +385,12 @@ class AlertBook:
         self._alerts.put(alert.id, alert, alert.opened)
         for entity in alert.entities:
             self._latest.put(named(entity), alert.id, alert.opened)
+        for finding in alert.findings:
+            self._note(alert, finding)
+
+    def _note(self, alert: OpenAlert, finding: Finding) -> None:
+        if finding.kind == "profile" and finding.item:
+            self._matters.put(_matter(finding.detector, finding.item), alert.id, finding.last)
 
     def _touch(self, alert: OpenAlert) -> None:
         if not alert.touched:
@@ -369,6 +423,10 @@ class AlertBook:
 
 def _identity(tenant: str, detector: str, key: str, time: float) -> str:
     return hashlib.sha256(f"{tenant}\x1f{detector}\x1f{key}\x1f{time:.3f}".encode()).hexdigest()[:32]
+
+
+def _matter(detector: str, item: str) -> str:
+    return f"{detector}|{item}"
 
 
 def _folds_of(fact: Fact, rule: Rule) -> list[str]:

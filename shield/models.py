@@ -14,7 +14,7 @@ import structlog
 
 from detectors.behaviour import ModelRefused, Models, fit
 from detectors.behaviour.drift import drifts
-from detectors.facts import Feature, Observation
+from detectors.facts import Entity, Feature, Observation
 from shield.alerts import UPDATE_S, AlertBook
 from shield.broker import Broker, EmbeddedConfig, Out
 from shield.config import Config
@@ -32,6 +32,8 @@ THRESHOLD_MIN = 1.5  # a single finding that is seen more often than once a mont
 THRESHOLD_MARGIN = 0.05
 HOURS = "/hours"  # detectors of a forest's hourly vectors
 AGGREGATES = frozenset({"service", "tenant"})  # what is counted for a service or town as a whole is one matter
+LINKING = frozenset({"user", "host", "address"})  # kinds of which many make a hub
+HUB_DAYS = 14  # of the history in which links count
 SEED = 20_261_124
 
 log = structlog.get_logger()
@@ -84,19 +86,24 @@ def thresholds(history: Sequence[Feature], models: Models, config: Config) -> Th
 
     The history is played through the alert book as live, with every finding that is any news at all opening an alert.
     """
+    return limits_of(weighed(history, models, config), config)
+
+
+class Weighed(msgspec.Struct, frozen=True):
+    """The calibration days of all tenants on the common scale."""
+
+    observed: dict[str, list[Observation]]  # tenant -> what weighs anything
+    days: dict[str, int]  # tenant -> days after warm-up
+    hubs: dict[str, list[str]]
+
+
+def weighed(history: Sequence[Feature], models: Models, config: Config) -> Weighed:
+    """Each point rated by the others."""
     days: dict[str, set[int]] = defaultdict(set)
-    links: dict[tuple[str, str], set[str]] = defaultdict(set)
     for feature in history:
         days[feature.tenant].add(feature.day)
-        names = [named(e) for e in feature.entities]
-        for name in names:
-            links[feature.tenant, name].update(n for n in names if n != name)
-    hubs: dict[str, list[str]] = defaultdict(list)
-    for (tenant, name), others in sorted(links.items()):
-        if len(others) > config.alerts.hub_links_max and name.partition(":")[0] not in AGGREGATES:
-            hubs[tenant].append(name)
     begins = {t: sorted(seen)[min(config.learning.warmup_days, len(seen) - 1)] for t, seen in days.items()}
-    observed: dict[str, list[Observation]] = defaultdict(list)
+    observed: dict[str, list[Observation]] = {tenant: [] for tenant in days}
     for feature in history:
         if feature.day < begins[feature.tenant] or not feature.key or feature.detector.endswith(HOURS):
             continue
@@ -106,20 +113,53 @@ def thresholds(history: Sequence[Feature], models: Models, config: Config) -> Th
         rate = models.rate(feature.detector, feature.values, feature.group, profile, own=True)
         if risk_of(rate, 0) > 0:
             observed[feature.tenant].append(_observation(feature, rate))
+    return Weighed(
+        observed,
+        {t: sum(d >= begins[t] for d in seen) for t, seen in days.items()},
+        hubs_of(history, config.alerts.hub_links_max),
+    )
+
+
+def hubs_of(history: Iterable[Feature], links_max: int) -> dict[str, list[str]]:
+    """Tenant -> entities that were lately linked to more than so many others of one kind: accounts, hosts or addresses.
+
+    Domains and the like do not count, and a year makes a hub of everybody.
+    """
+    linked: dict[tuple[str, Entity], dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    kept = list(history)
+    newest = max((feature.day for feature in kept), default=0)
+    for feature in kept:
+        if feature.day <= newest - HUB_DAYS:
+            continue
+        for entity in feature.entities:
+            if entity[0] in AGGREGATES:
+                continue
+            for kind, name in feature.entities:
+                if kind in LINKING and (kind, name) != entity:
+                    linked[feature.tenant, entity][kind].add(name)
+    hubs: dict[str, list[str]] = defaultdict(list)
+    for (tenant, entity), others in sorted(linked.items()):
+        if max(map(len, others.values())) > links_max:
+            hubs[tenant].append(named(entity))
+    return dict(hubs)
+
+
+def limits_of(history: Weighed, config: Config, book: type[AlertBook] = AlertBook) -> Thresholds:
+    """What the budget means for a weighed history."""
     found: dict[str, float] = {}
-    for tenant, seen in days.items():
-        allowed = int(config.alerts.budget_per_day * sum(d >= begins[tenant] for d in seen))
-        ranked = sorted(_risks(tenant, observed[tenant], frozenset(hubs[tenant]), config), reverse=True)
+    for tenant, observations in history.observed.items():
+        allowed = int(config.alerts.budget_per_day * history.days[tenant])
+        opened = book(tenant, TenantStore(tenant), config.alerts)
+        ranked = sorted(_risks(observations, frozenset(history.hubs.get(tenant, ())), opened), reverse=True)
         level = ranked[allowed] if allowed < len(ranked) else 0.0
         found[tenant] = max(THRESHOLD_MIN, level + THRESHOLD_MARGIN)
     if found:
         found["*"] = max(found.values())
-    return Thresholds(found, {t: names for t, names in hubs.items() if names}, config.alerts.budget_per_day)
+    return Thresholds(found, history.hubs, config.alerts.budget_per_day)
 
 
-def _risks(tenant: str, observations: list[Observation], hubs: frozenset[str], config: Config) -> list[float]:
-    """The highest risk of each alert that these observations open."""
-    book = AlertBook(tenant, TenantStore(tenant), config.alerts)
+def _risks(observations: list[Observation], hubs: frozenset[str], book: AlertBook) -> list[float]:
+    """The highest risk of each alert that these observations open in a new book."""
     risks: dict[str, float] = {}
     last = 0.0
     for observation in sorted(observations, key=lambda o: (o.time, o.detector, o.entities, o.item)):

@@ -143,6 +143,42 @@ def test_a_roll_out_to_fifty_machines_gives_at_most_two_alerts() -> None:
     assert len(sent) <= 2
 
 
+FAMILIES = ("proc", "svcinst", "file", "time")  # what an installation shows on one machine
+
+
+def installed(book: AlertBook, host: str, at: float, *more: Observation) -> list[Sent]:
+    shown = [seen(f, 0.01, at + n, ("host", host), item=f"{f} of the new program") for n, f in enumerate(FAMILIES)]
+    return [one for observation in (*shown, *more) for one in book.weigh([observation], NO_HUBS, 1.9)]
+
+
+def test_a_roll_out_that_shows_four_families_is_one_matter() -> None:
+    book = alert_book()
+    sent = [one for n in range(50) for one in installed(book, f"ws-{n}", n * 60.0)]
+    assert kinds(sent) == ["alert.created"]
+    (update,) = book.updates(4000.0)
+    assert ("host", "ws-9") in update.alert.entities
+    assert {f.family: f.count for f in update.alert.findings} == dict.fromkeys(FAMILIES, 50)
+
+
+def test_what_a_machine_does_besides_a_roll_out_is_not_hidden_in_it() -> None:
+    book = alert_book()
+    first = installed(book, "ws-1", 0.0)
+    own = seen("beacon", 0.002, 700.0, ("host", "ws-2"), item="198.51.100.7")
+    second = installed(book, "ws-2", 600.0, own)
+    assert kinds(second) == ["alert.created"]
+    assert second[0].alert.related == []
+    assert {f.family for f in second[0].alert.findings} >= {"beacon"}
+    assert second[0].alert.id != first[0].alert.id
+
+
+def test_readings_without_an_item_are_discounted_too() -> None:
+    book = alert_book()
+    sent = [
+        one for n in range(10) for one in book.weigh([seen("proc", 0.02, n * 700.0, ("host", f"ws-{n}"))], NO_HUBS, 1.5)
+    ]
+    assert [one.alert.entities[0][1] for one in sent] == ["ws-0"], "-log10(0.02) is 1.7, less log10(2) 1.4"
+
+
 def test_hubs_join_nothing() -> None:
     book = alert_book()
     hubs = frozenset({"host:dc-1"})

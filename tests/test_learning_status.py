@@ -114,7 +114,7 @@ def test_the_last_finding_is_the_newest_in_any_alert() -> None:
 
 
 def test_a_larger_budget_means_a_lower_threshold_and_more_alerts() -> None:
-    several = ("vol", "auth", "proc", "scan")
+    several = ("vol", "auth", "proc", "scan", "dns", "file", "krb", "svc")
     towns = ((town, seed) for seed, town in enumerate(("town-a", "town-b")))
     features = [f for town, seed in towns for f in history(30, town, 8, seed, several)]
     models = fit(features, learning=LEARNING, seed=1)

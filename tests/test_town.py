@@ -8,7 +8,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from benchmarks.town import scoring
+from benchmarks.bench_detection import families
+from benchmarks.town import recording, scoring
 from benchmarks.town.attacks import CATALOGUE
 from benchmarks.town.people import Town
 from benchmarks.town.scene import STEALTH, Truth
@@ -16,6 +17,7 @@ from benchmarks.town.scoring import Alert, Result
 from benchmarks.town.writing import DIALECTS, Parameters, digest, write
 from connectors.parse import Reader
 from shield import config as configs
+from shield import roles
 
 SMALL = Parameters(
     seed=5, towns=2, staff=30, hosts=80, days=4, learning_days=1, attacks=len(CATALOGUE) * len(STEALTH) // 2, noise=1, density=0.3
@@ -195,3 +197,24 @@ def test_entities_are_compared_without_their_domain(given: str, plain: str) -> N
 def _without_number(line: str) -> str:
     """Record numbers count everything that a scribe has written."""
     return line.partition('"record_id":')[0] + line.partition('"api"')[2]
+
+
+def test_a_recording_is_scored_as_the_scan_it_was_made_from(tmp_path: Path) -> None:
+    parameters = msgspec.structs.replace(
+        SMALL, towns=1, staff=40, hosts=110, days=5, learning_days=4, attacks=6, density=0.1
+    )
+    write(tmp_path, parameters)
+    config = configs.load(tmp_path / "config.yml")
+    live_from = Town(5, 0, 40, 110, 5).midnight(4)
+    live: list[scoring.Alert] = []
+    made = recording.record(config, live_from, lambda _, doc: live.append(scoring.read(msgspec.json.decode(doc))))
+    kept = msgspec.msgpack.decode(msgspec.msgpack.encode(made), type=recording.Recording)
+    rules = roles.load_rules(config).rules
+    rated = recording.rated(kept, config)
+    again = recording.replayed(rated, config, rules)
+    risks = [{one.id: one.risk for one in found} for found in (live, again)]
+    assert len(risks[0]) > 5
+    same = risks[0].items() & risks[1].items()
+    assert len(same) >= 0.8 * max(map(len, risks)), "scoring a recording is close to the scan, not equal to it"
+    quiet = recording.replayed(rated, config, rules, recording.Variant(without_families=frozenset(families().values())))
+    assert {one.id for one in quiet} < risks[1].keys(), "what rules alert directly is left"

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from detectors.behaviour import forest as forests
-from detectors.behaviour.calibration import NEVER_SEEN, RATE_MIN, Points, points_of, rate_of
+from detectors.behaviour.calibration import NEVER_SEEN, RATE_MIN, Points, Scale, points_of, rate_of, scale_of
 from detectors.facts import Feature
 
 FORMAT = 1
@@ -64,6 +64,7 @@ class Models(msgspec.Struct, frozen=True, eq=False):
     forests: dict[str, forests.Forest]
     fingerprints: dict[str, str]
     features: int  # how many were read
+    scales: dict[tuple[str, str], Scale] = {}  # of the same places as the points: what joint frequencies mean
 
     @property
     def tenant_days(self) -> int:
@@ -86,10 +87,11 @@ class Models(msgspec.Struct, frozen=True, eq=False):
         days = self.span(profile).tenant_days
         points = self.points.get((detector, group))
         if points is None or len(points) < SPARSE_POINTS:
-            points = self.points.get((detector, ANY))
+            group = ANY
+            points = self.points.get((detector, group))
         if points is None:
             return max(RATE_MIN, NEVER_SEEN / days)
-        return rate_of(points, days, strength, own=own)
+        return rate_of(points, days, strength, own=own, scale=self.scales.get((detector, group)))
 
     def encode(self, key: bytes) -> bytes:
         body = _packer.encode(
@@ -105,6 +107,7 @@ class Models(msgspec.Struct, frozen=True, eq=False):
                 forests={name: forests.packed(forest) for name, forest in sorted(self.forests.items())},
                 fingerprints=self.fingerprints,
                 features=self.features,
+                scales=[(*place, s.astype("<f8").tobytes()) for place, s in sorted(self.scales.items()) if len(s)],
             )
         )
         return MAGIC + _signature(body, key) + body
@@ -141,6 +144,7 @@ class _Stored(msgspec.Struct, frozen=True):
     forests: dict[str, forests.Packed]
     fingerprints: dict[str, str]
     features: int
+    scales: list[tuple[str, str, bytes]] = []
 
 
 def _restored(stored: _Stored) -> Models:
@@ -152,6 +156,9 @@ def _restored(stored: _Stored) -> Models:
         forests={name: forests.unpacked(forest) for name, forest in stored.forests.items()},
         fingerprints=stored.fingerprints,
         features=stored.features,
+        scales={
+            (detector, group): np.frombuffer(raw, "<f8").astype(np.float64) for detector, group, raw in stored.scales
+        },
     )
 
 
@@ -197,16 +204,24 @@ def fit(
     hours = [f for _, f in sorted(vectors.items()) if f.day >= _begin_of(f, begins)]
     grown, scored = _forests(hours, learning, seed)
     refitted = {f"{name}/{FOREST}" for name in grown}  # scores of an earlier forest say nothing about this one
+    spans = _spans(days, begins)
+    points = _tables([f for f in learned if f.detector not in refitted] + scored)
     everyday = [day for (_, name), seen in days.items() if not name for day in seen]
     return Models(
         learning=learning,
         window=(min(everyday, default=0), max(everyday, default=0)),
-        spans=_spans(days, begins),
-        points=_tables([f for f in learned if f.detector not in refitted] + scored),
+        spans=spans,
+        points=points,
         forests=grown,
         fingerprints=dict(fingerprints or {}),
         features=read,
+        scales={place: scale_of(table, _days_of(place[0], spans)) for place, table in points.items()},
     )
+
+
+def _days_of(detector: str, spans: Mapping[str, Span]) -> int:
+    profile = detector.split("/", 1)[0] if "/" in detector else ""
+    return max(1, spans.get(profile, Span(0, 0)).tenant_days)
 
 
 def _begin(days: list[int], warmup_days: int) -> int:
