@@ -42,7 +42,8 @@ SEEDS ?= 11 12 13
 bench-detection: $(READY)  ## attacks found in simulated towns: recall, precision, time to detect
 	$(BIN)/python -m benchmarks.bench_detection --seeds $(SEEDS) --noise 0 2 8
 
-SCORED ?= crowdsec-hub elastic-beats elastic-integrations open-xp-rules wazuh-ruleset-tests
+WHOLE := $(shell find ../shared/data/open-xp-rules -name 'raw_*.txt' -print -quit 2>/dev/null)
+SCORED ?= crowdsec-hub elastic-beats elastic-integrations $(if $(WHOLE),open-xp-rules) wazuh-ruleset-tests
 conformance: $(READY)  ## our parsers beside what other projects expect of the same lines (data beside the repository)
 	$(BIN)/python ../shared/tools/parse_score.py --data ../shared/data --source $(SCORED) --cmd '$(BIN)/shield parse --parser {parser}'
 
